@@ -1,0 +1,1 @@
+"""Replacements for the torchvision DataLoader that mix in the pipeline."""

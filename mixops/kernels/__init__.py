@@ -1,0 +1,1 @@
+"""Blending kernels: torch for reading, numba for CPU, Triton for CUDA."""

@@ -1,0 +1,69 @@
+"""The key of a batch: where every random decision of mixstage comes from.
+
+A key is four integers. Random words are Philox-4x64 blocks whose 256-bit counter is ``(block, rank, step, epoch)`` and
+whose 128-bit key is ``(seed, stream)``, so any word of any step can be had without drawing the words before it and
+nothing needs to be saved to resume. Only the raw words of NumPy's Philox are used, whose algorithm is fixed: NumPy's
+distributions may change between versions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORDS_PER_BLOCK = 4  # Philox-4x64 makes four words of 64 bits per counter value
+
+
+class Stream(IntEnum):
+    """What random words are used for; words of different streams are independent."""
+
+    ORDER = 0  # the samples of an epoch
+    CROP = 1  # windows and flips
+    PAIRING = 2  # who is mixed with whom
+    MIX = 3  # lambdas, boxes, choices of a mixer
+    REPLACEMENT = 4  # samples in the place of bad files
+    TUPLES = 5  # Dirichlet weights of embedding MultiMix
+    LAYER = 6  # the layer that manifold mixing picks
+    FIELD = 7  # low-frequency fields of FMix
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Names one batch of one run; every draw is a pure function of it.
+
+    Each of ``seed``, ``epoch``, ``step`` and ``rank`` is an integer in [0, 2**64). Raises ``TypeError`` or
+    ``ValueError`` otherwise.
+    """
+
+    seed: int = 0
+    epoch: int = 0
+    step: int = 0
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"{field.name} must be an integer, got {value!r}")
+            if not 0 <= value < 2**64:
+                raise ValueError(f"{field.name} must be in [0, 2**64), got {value}")
+            object.__setattr__(self, field.name, int(value))
+
+    def words(self, stream: Stream, count: int, start: int = 0) -> NDArray[np.uint64]:
+        """Random 64-bit words ``start`` to ``start + count`` of a stream, shape (count,)."""
+        block, skip = divmod(start, _WORDS_PER_BLOCK)
+        counter = np.array([block, self.rank, self.step, self.epoch], np.uint64)
+        bits = np.random.Philox(counter=counter, key=np.array([self.seed, stream], np.uint64))
+        return bits.random_raw(skip + count)[skip:]
+
+    def uniform(self, stream: Stream, shape: tuple[int, ...], start: int = 0) -> NDArray[np.float64]:
+        """Uniform float64 in [0, 1) with 53 random bits each, beginning at word ``start`` of a stream."""
+        words = self.words(stream, int(np.prod(shape)), start)
+        return ((words >> np.uint64(11)) * 2.0**-53).reshape(shape)
+
+    def permutation(self, stream: Stream, n: int) -> NDArray[np.int64]:
+        """A uniformly random order of 0 .. n - 1, int64, shape (n,)."""
+        return np.argsort(self.words(stream, n), kind="stable")

@@ -1,0 +1,1 @@
+"""Mixing stages inside DALI pipelines and FFCV loaders."""
