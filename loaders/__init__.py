@@ -1,1 +1,18 @@
-"""Replacements for the torchvision DataLoader that mix in the pipeline."""
+"""Data loaders in the place of torchvision's DataLoader: schedule, crops, mixing, resume, bad files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .image_loader import ImageLoader as ImageLoader
+
+__all__ = ["ImageLoader"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ImageLoader":  # on first use, so that the command line starts quickly
+        from .image_loader import ImageLoader
+
+        return ImageLoader
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

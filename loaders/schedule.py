@@ -1,0 +1,114 @@
+"""The schedule: which samples make up a step, in which order, on which rank.
+
+The order of an epoch is a permutation drawn from ``Key(seed, epoch)``. Global batches are cut from it first, each is cut
+into groups of ``mix_group`` rows (the rows that are mixed with one another), and the groups are dealt to the ranks in
+blocks. So the order does not depend on the number of ranks, and with a fixed ``mix_group`` neither does the mixing:
+
+    order of the epoch   | 7 2 9 4 | 0 5 8 1 | 3 6         10 samples, global batch 4, mix_group 2
+    groups               | 72 | 94 | 05 | 81 | 3 | 6       the last batch has as many groups, of nearly equal size
+    rank 0 of 2          | 72      | 05      | 3
+    rank 1 of 2          |      94 |      81 |     6
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int64
+
+from mixops.key import Key, Stream
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of a global batch that are mixed with one another: ``size`` rows from ``start`` on, group ``index`` of all."""
+
+    index: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The samples of every (epoch, step) on one rank.
+
+    ``batch_size`` is the global one, over all ranks. ``mix_group`` (default: the rows of one rank) must divide
+    ``batch_size / world_size``. Raises ``ValueError`` where a rank would get no row of some batch, and where there is no
+    batch at all.
+    """
+
+    length: int
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+    drop_last: bool = True
+    rank: int = 0
+    world_size: int = 1
+    mix_group: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"length must be at least 1, got {self.length}")
+        if self.world_size < 1:
+            raise ValueError(f"world_size must be at least 1, got {self.world_size}")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank must be in [0, {self.world_size}), got {self.rank}")
+        if self.batch_size < 1 or self.batch_size % self.world_size:
+            raise ValueError(
+                f"batch_size must be a positive multiple of world_size={self.world_size}, got {self.batch_size}"
+            )
+        per_rank = self.batch_size // self.world_size
+        if self.group_size < 1 or per_rank % self.group_size:
+            raise ValueError(f"mix_group must divide the {per_rank} rows of a rank, got {self.mix_group}")
+        if not len(self):
+            raise ValueError(
+                f"batch_size must be at most the {self.length} samples there are when drop_last=True, "
+                f"got {self.batch_size} over {self.world_size} ranks; take a smaller one or drop_last=False"
+            )
+        last = self.length % self.batch_size
+        if not self.drop_last and 0 < last < self.world_size:
+            raise ValueError(
+                f"the last of {len(self)} batches has {last} rows, too few for {self.world_size} ranks: "
+                f"batch_size must leave a larger rest of {self.length} samples, got {self.batch_size}, or set drop_last=True"
+            )
+
+    def __len__(self) -> int:
+        """Steps of an epoch, the same on every rank."""
+        if self.drop_last:
+            return self.length // self.batch_size
+        return -(-self.length // self.batch_size)
+
+    @property
+    def group_size(self) -> int:
+        """Rows of a group in a full batch."""
+        return self.batch_size // self.world_size if self.mix_group is None else self.mix_group
+
+    def groups(self, step: int) -> list[Group]:
+        """The groups of this rank in a step, in order; their rows are contiguous."""
+        if not 0 <= step < len(self):
+            raise ValueError(f"step must be in [0, {len(self)}), got {step}")
+        rows = min(self.batch_size, self.length - step * self.batch_size)
+        count = min(self.batch_size // self.group_size, rows)
+        sizes = [rows // count + (i < rows % count) for i in range(count)]
+        starts = np.cumsum([0, *sizes])
+        mine = np.array_split(np.arange(count), self.world_size)[self.rank]
+        return [Group(int(i), int(starts[i]), sizes[i]) for i in mine]
+
+    def rows(self, step: int) -> Int64[np.ndarray, " b"]:
+        """The rows of the global batch that this rank has in a step: contiguous and ascending."""
+        groups = self.groups(step)
+        return np.arange(groups[0].start, groups[-1].start + groups[-1].size)
+
+    def ids(self, epoch: int, step: int) -> Int64[np.ndarray, " b"]:
+        """The samples of this rank in a step."""
+        positions = step * self.batch_size + self.rows(step)
+        return _order(self.seed, epoch, self.length)[positions] if self.shuffle else positions
+
+
+@lru_cache(maxsize=2)  # the epoch at hand and the one before or after it; 10 MB each for ImageNet
+def _order(seed: int, epoch: int, length: int) -> Int64[np.ndarray, " n"]:
+    order = Key(seed, epoch).permutation(Stream.ORDER, length)
+    order.flags.writeable = False
+    return order
