@@ -62,7 +62,7 @@ class Key:
     def uniform(self, stream: Stream, shape: tuple[int, ...], start: int = 0) -> NDArray[np.float64]:
         """Uniform float64 in [0, 1) with 53 random bits each, beginning at word ``start`` of a stream."""
         words = self.words(stream, int(np.prod(shape)), start)
-        return ((words >> np.uint64(11)) * 2.0**-53).reshape(shape)
+        return np.multiply(words >> np.uint64(11), 2.0**-53, dtype=np.float64).reshape(shape)
 
     def permutation(self, stream: Stream, n: int) -> NDArray[np.int64]:
         """A uniformly random order of 0 .. n - 1, int64, shape (n,)."""

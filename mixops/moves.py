@@ -20,8 +20,8 @@ Images = TypeVar("Images", Tensor, np.ndarray)
 def move_blocks(images: Shaped[Images, "b ... h w"], moves: Int[np.ndarray, "b k n*n"] | Int[Tensor, "b k n*n"]) -> Images:
     """Rearranges the blocks of each image once per output: (b, ..., h, w) become (b, k, ..., h, w).
 
-    Any dtype; torch images keep their device, and ``moves`` may then be a tensor. Raises ``ValueError`` unless the number
-    of blocks is a square whose root n divides ``h`` and ``w`` and the batches agree.
+    Any dtype; torch images keep their device, and ``moves`` may then be a tensor. Raises ``ValueError`` unless the
+    number of blocks is a square whose root n divides ``h`` and ``w`` and the batches agree.
     """
     b, k, blocks = moves.shape
     n = isqrt(blocks)

@@ -55,7 +55,7 @@ class MixPlan:
         for name, shape in shapes:
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
-        if b and not (0 <= self.partner.min() and self.partner.max() < b):
+        if b and not (self.partner.min() >= 0 and self.partner.max() < b):
             raise ValueError(f"partner must be in [0, {b}), got {self.partner.min()} to {self.partner.max()}")
 
     @property
@@ -146,5 +146,5 @@ def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
     )  # fmt: skip
 
 
-def _numpy(x: Float[Tensor, "..."] | Float[np.ndarray, "..."]) -> Any:
+def _numpy(x: Float[Tensor, ...] | Float[np.ndarray, ...]) -> Any:
     return x if isinstance(x, np.ndarray) else x.detach().cpu().numpy()

@@ -1,0 +1,124 @@
+"""Targets of mixed images: ``y~ = w * y_i + (1 - w) * y_j``, dense or sparse, and the loss that takes both.
+
+Labels of one class *add*: a pair of two cats is a cat with weight 1. Sparse targets are (index, weight) pairs, because
+n x classes float32 is 20 MB at n = 256 and 21,000 classes and nearly all of it is zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from .plan import MixPlan
+
+SparseTargets: TypeAlias = tuple[Int64[Tensor, "n a"], Float[Tensor, "n a"]]
+
+
+def mix_targets(labels: Any, plan: MixPlan, *, num_classes: int | None = None, smoothing: float = 0.0) -> Any:
+    """Dense targets of the mixed images, float32 (b * k, classes), torch or NumPy as ``labels`` are.
+
+    ``labels`` are int (b,), then ``num_classes`` is required, or soft or multi-label (b, classes). ``smoothing`` in [0, 1)
+    gives every class smoothing / classes (timm's and torch's convention). Raises ``ValueError`` naming the argument.
+    """
+    if isinstance(labels, np.ndarray):
+        return mix_targets(torch.from_numpy(labels), plan, num_classes=num_classes, smoothing=smoothing).numpy()
+    check_smoothing(smoothing)
+    _check_rows(labels, plan)
+    weight = torch.from_numpy(plan.weight).to(labels.device, torch.float32)[..., None]  # (b, k) -> (b, k, 1)
+    partner = torch.from_numpy(plan.partner).to(labels.device)
+    if labels.ndim == 2:
+        if num_classes not in (None, labels.shape[1]):
+            raise ValueError(f"num_classes must be that of labels, {labels.shape[1]}, got {num_classes}")
+        classes = labels.shape[1]
+        soft = labels.float()
+        targets = weight * soft[:, None] + (1 - weight) * soft[partner][:, None]  # (b, k, classes)
+        targets = targets * (1 - smoothing) + smoothing / classes if smoothing else targets
+    else:
+        if num_classes is None:
+            raise ValueError("num_classes must be given for labels of shape (b,), got None")
+        classes = check_labels(labels, num_classes)
+        own = labels.long()[:, None, None].expand(-1, plan.interpolations, 1)  # (b,) -> (b, k, 1)
+        targets = weight.new_full((len(labels), plan.interpolations, classes), smoothing / classes)
+        targets.scatter_add_(2, own, weight * (1 - smoothing))
+        targets.scatter_add_(2, own[partner], (1 - weight) * (1 - smoothing))
+    return targets.flatten(0, 1)
+
+
+def sparse_targets(labels: Int64[Tensor, " b"], plan: MixPlan) -> SparseTargets:
+    """Targets as classes (b * k, 2) int64 and their weights (b * k, 2) float32: own first, partner second."""
+    _check_rows(labels, plan)
+    check_labels(labels, None)
+    weight = torch.from_numpy(plan.weight).to(labels.device, torch.float32)
+    partner = torch.from_numpy(plan.partner).to(labels.device)
+    index = torch.stack([labels.long(), labels.long()[partner]], -1)  # (b, 2)
+    index = index[:, None].expand(-1, plan.interpolations, 2).flatten(0, 1)  # (b * k, 2)
+    return index, torch.stack([weight, 1 - weight], -1).flatten(0, 1)
+
+
+def soft_cross_entropy(
+    logits: Float[Tensor, "n classes"],
+    targets: Float[Tensor, "n classes"] | SparseTargets,
+    *,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of logits against dense targets (n, classes) or sparse (index, weight) pairs, each (n, a).
+
+    For sparse targets nothing of the size n x classes is formed but the log-softmax itself; ``label_smoothing`` then is
+    torch's. ``reduction`` is "mean", "sum" or "none".
+    """
+    check_smoothing(label_smoothing)
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    log_total = logits.logsumexp(-1)
+    if isinstance(targets, tuple):
+        index, weight = targets
+        if index.shape != weight.shape or index.ndim != 2 or len(index) != len(logits):
+            raise ValueError(
+                f"targets must be index and weight of one shape ({len(logits)}, a), "
+                f"got {tuple(index.shape)} and {tuple(weight.shape)}"
+            )
+        mass = weight.sum(-1)
+        right = (logits.gather(-1, index) * weight.to(logits.dtype)).sum(-1)
+    else:
+        if targets.shape != logits.shape:
+            raise ValueError(f"targets must have the shape of logits {tuple(logits.shape)}, got {tuple(targets.shape)}")
+        mass = targets.sum(-1)
+        right = (logits * targets.to(logits.dtype)).sum(-1)
+    if label_smoothing:
+        right = (1 - label_smoothing) * right + label_smoothing * mass * logits.mean(-1)
+    loss = mass * log_total - right  # -sum_c y_c (l_c - log_total)
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+
+
+def check_labels(labels: Tensor, num_classes: int | None) -> int:
+    """The number of classes, after checking integer labels (b,); without ``num_classes`` only their type."""
+    if labels.ndim != 1:
+        raise ValueError(f"labels must be (b,) integers or (b, classes) weights, got shape {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels of shape (b,) must be integers, got {labels.dtype}")
+    if num_classes is None:
+        return 0
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    # a look at the values would make a CUDA device wait; its scatter checks the bounds itself
+    if labels.device.type == "cpu" and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ValueError(
+            f"labels must be in [0, num_classes = {num_classes}), got {int(labels.min())} to {int(labels.max())}"
+        )
+    return num_classes
+
+
+def check_smoothing(smoothing: float) -> None:
+    """Raises unless ``smoothing`` is in [0, 1)."""
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing must be in [0, 1), got {smoothing}")
+
+
+def _check_rows(labels: Tensor, plan: MixPlan) -> None:
+    if labels.ndim < 1 or len(labels) != plan.batch_size:
+        raise ValueError(f"labels must have the plan's {plan.batch_size} rows, got shape {tuple(labels.shape)}")
