@@ -1,0 +1,58 @@
+# Each target does its own set-up in .venv; a machine with Python >= 3.10 and make is enough.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
+
+.PHONY: demo test check soak mutants docs docs-check format clean
+
+demo: .venv/base
+	$(BIN)/mixstage demo
+
+test: .venv/dev .venv/ffcv
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+soak: .venv/dev .venv/ffcv
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10)
+
+mutants: .venv/dev
+	$(BIN)/python -m tests.mutants
+
+docs-check: .venv/dev .venv/ffcv
+	$(BIN)/python -m pytest -m slow tests/test_docs.py
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/base: pyproject.toml constraints.txt
+	@echo "setting up .venv (about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(INSTALL) --editable '.[dali,demo]'
+	@touch $@
+
+.venv/dev: .venv/base
+	@echo "installing what tests and checks need"
+	@$(INSTALL) --editable '.[dali,demo,bench,webdataset,dev]'
+	@touch $@
+
+# FFCV is built from source and needs a compiler, TurboJPEG and OpenCV; without them its tests are skipped with a reason.
+.venv/ffcv: .venv/dev
+	@if ! pkg-config --exists libturbojpeg opencv4 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing $(FFCV_PACKAGES)"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(FFCV_PACKAGES) >/dev/null; \
+	  else echo "FFCV needs: sudo apt-get install -y $(FFCV_PACKAGES)"; fi; fi
+	@if pkg-config --exists libturbojpeg opencv4 2>/dev/null; then \
+	  $(INSTALL) setuptools wheel && $(INSTALL) --no-build-isolation-package ffcv ffcv==1.0.2; fi
+	@touch $@
