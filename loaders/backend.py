@@ -9,7 +9,7 @@ thread of the loader, one step after the other, and may work ahead of what was t
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Protocol
@@ -61,7 +61,7 @@ class RawBatch:
 
 
 class Backend(Protocol):
-    """Executes draws. Construction raises ``ImportError`` with the install line where its library is missing."""
+    """Executes draws. A class in a module of the backend's name, which is imported on first use."""
 
     eager: bool  # whether images are blended by plain torch, as a reference
 
@@ -72,7 +72,7 @@ class Backend(Protocol):
         """The samples under ``root``; ``ValueError`` where there are none."""
         ...
 
-    def open(self, epoch: int, step: int) -> Iterator[RawBatch]:
+    def open(self, epoch: int, step: int) -> Generator[RawBatch, None, None]:
         """The steps ``step``, ``step + 1``, ... of an epoch to its end.
 
         A generator: closing it, at any point, ends its threads and drops what was worked ahead.
@@ -84,13 +84,24 @@ class Backend(Protocol):
         ...
 
 
-_BACKENDS = {"dali": "Dali", "ffcv": "Ffcv", "torchvision": "Torchvision"}
+_BACKENDS = {  # name: (class, what it needs, extra that installs it)
+    "dali": ("Dali", "nvidia.dali", "dali"),
+    "ffcv": ("Ffcv", "ffcv", "ffcv"),
+    "torchvision": ("Torchvision", "torchvision", "bench"),
+}
 
 
 def find_backend(name: str) -> type[Backend]:
-    """The backend class of a name. Raises ``ValueError`` for unknown names."""
+    """The backend class of a name.
+
+    Raises ``ValueError`` for an unknown name and ``ImportError`` with the install line for one that is not installed.
+    """
     if name not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}, got {name!r}")
-    module = importlib.import_module(f".{name}", __package__)
-    backend: type[Backend] = getattr(module, _BACKENDS[name])
+    kind, needs, extra = _BACKENDS[name]
+    try:
+        importlib.import_module(needs)
+    except ImportError as error:
+        raise ImportError(f"backend={name!r} needs {needs}: pip install 'mixstage[{extra}]'") from error
+    backend: type[Backend] = getattr(importlib.import_module(f".{name}", __package__), kind)
     return backend

@@ -1,0 +1,109 @@
+"""One epoch of batches, made in a thread and handed to the training loop.
+
+    backend (decode, crop)  ->  plan  ->  one fused kernel (mix, normalise, cast)  ->  targets  |  ->  training loop
+    --------------------- thread "mixstage-loader", on the loader's own CUDA stream ----------  |  its current stream
+
+On CUDA nothing waits for the device: an event says when a batch is complete, the training loop's stream waits for it, and
+``record_stream`` keeps the memory until that stream is done with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import weakref
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backend import Backend, Job, RawBatch
+from .background import Background
+from .stats import LoaderStats, Meter, log_epoch
+
+Finish = Callable[[int, int, RawBatch], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    images: Tensor
+    targets: Tensor
+    rejected: tuple[int, ...]
+    complete: torch.cuda.Event | None
+
+
+class Epoch:
+    """Iterates over the steps ``step``, ``step + 1``, ... of an epoch.
+
+    ``meter`` counts what was delivered. The thread ends with the epoch: at its end, on any error, on ``close``, and when
+    nothing refers to it any more, as after a ``break``.
+    """
+
+    def __init__(self, job: Job, backend: Backend, finish: Finish, epoch: int, step: int) -> None:
+        self.meter = Meter(epoch, step)
+        self._job = job
+        weakref.finalize(self, self.meter.end)
+        batches = _produce(job, backend, finish, epoch, step)
+        self._batches = Background(batches, depth=job.prefetch, timeout=job.timeout)
+
+    def __iter__(self) -> Epoch:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        began = time.perf_counter()
+        try:
+            with _range(self._job, "mixstage wait"):
+                batch = self._batches.next(f"step {self.meter.step} of epoch {self.meter.epoch}")
+            self._job.bad.deliver(batch.rejected)
+        except StopIteration:
+            self.close()
+            log_epoch(self.stats())
+            raise
+        except BaseException:  # Ctrl-C, too: the traceback must not keep the thread alive
+            self.close()
+            raise
+        if batch.complete is not None:
+            stream = torch.cuda.current_stream(self._job.device)
+            stream.wait_event(batch.complete)
+            batch.images.record_stream(stream)
+            batch.targets.record_stream(stream)
+        self.meter.took(len(batch.images), time.perf_counter() - began)
+        return batch.images, batch.targets
+
+    def close(self) -> None:
+        """End the thread; there are no more batches."""
+        self.meter.end()
+        self._batches.close()
+
+    def stats(self) -> LoaderStats:
+        """Figures of this epoch."""
+        return self.meter.stats(self._batches.ready, len(self._job.bad.reported))
+
+
+def _produce(job: Job, backend: Backend, finish: Finish, epoch: int, step: int) -> Generator[_Batch, None, None]:
+    """Runs in the thread."""
+    held: tuple[RawBatch, torch.cuda.Event] | None = None
+    with contextlib.ExitStack() as stack:
+        if job.stream is not None:
+            stack.enter_context(torch.cuda.device(job.device))
+            stack.enter_context(torch.cuda.stream(job.stream))
+        raws = stack.enter_context(contextlib.closing(backend.open(epoch, step)))
+        for raw in raws:
+            with _range(job, "mixstage mix"):
+                images, targets = finish(epoch, step, raw)
+            complete = None
+            if job.stream is not None:
+                complete = torch.cuda.Event()
+                complete.record(job.stream)
+                if held is not None:
+                    held[1].synchronize()  # the decoder's memory goes back only after it was read; long since done
+                held = raw, complete
+            yield _Batch(images, targets, raw.rejected, complete)
+            del images, targets
+            step += 1
+
+
+def _range(job: Job, name: str) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if job.stream is None else torch.cuda.nvtx.range(name)

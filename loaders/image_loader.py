@@ -1,0 +1,336 @@
+"""ImageLoader: the place of ``DataLoader(ImageFolder(...), collate_fn=MixUp)``, with DALI, FFCV or torchvision inside.
+
+Everything random is a function of (seed, epoch, step, row), so the state is a position, and every backend, number of
+threads and resumed run gives the same batches, up to the rounding of decoders and resize filters.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from mixops.apply import mix_images
+from mixops.key import Key
+from mixops.mixer import Mixer
+from mixops.pairing import shorten
+from mixops.plan import MixPlan, concatenate
+from mixops.targets import check_smoothing, mix_targets
+
+from .backend import Backend, Job, RawBatch, find_backend
+from .bad_files import BadFiles, OnError
+from .crops import CenterCrop, CropLaw, RandomResizedCrop
+from .draw import Draw, Recipe
+from .epoch import Epoch, Finish
+from .index import Index
+from .ranks import find_rank, warn_if_alone
+from .schedule import Schedule
+from .state import LoaderState
+from .stats import LoaderStats, Meter
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ImageLoader:
+    """Iterates over batches of a data set, one epoch for each ``iter``.
+
+    Each batch is (images, targets): float images (b * k, 3, height, width) with k the mixer's interpolations, and float
+    targets (b * k, classes), or int64 labels (b,) without a mixer.
+
+    ``root`` is a folder of class folders, or the file that a backend reads. ``batch_size`` is that of one rank. ``size`` is
+    the output's side, or (height, width). ``device`` is "cuda" where there is one. ``rank`` and ``world_size`` are read from
+    ``torch.distributed`` when they are needed unless given. ``split="train"`` crops at random within ``scale`` and ``ratio``
+    and flips with probability ``flip``; "val" resizes the shorter side to ``val_resize`` (default ``size / 0.875``), crops
+    the centre and neither shuffles nor drops by default. ``mix_group`` rows are mixed with one another (default: the rows of
+    one rank); fixed, it makes mixing independent of the number of ranks. ``on_error="skip"`` puts other samples in the place
+    of files that cannot be decoded, at most ``max_bad`` of them; "raise" stops at the first. ``smoothing`` is the mixed
+    targets' label smoothing. ``mean`` and ``std`` are on the scale [0, 1]; ``mean=None, std=None, dtype=torch.uint8`` gives
+    plain pixels. ``prefetch`` batches are made ahead; no wait is longer than ``timeout`` seconds.
+
+    Raises ``ValueError`` or ``TypeError`` naming the argument, ``ImportError`` for a backend that is not installed. While
+    iterating, ``RuntimeError`` names a bad file and ``TimeoutError`` what was waited for.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        backend: Literal["dali", "ffcv", "torchvision"] = "dali",
+        batch_size: int,
+        size: int | tuple[int, int] = 224,
+        mixer: Mixer | None = None,
+        device: str | torch.device | None = None,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        num_threads: int | None = None,
+        drop_last: bool | None = None,
+        shuffle: bool | None = None,
+        on_error: OnError = "raise",
+        max_bad: int = 100,
+        split: Literal["train", "val"] = "train",
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+        val_resize: int | None = None,
+        mix_group: int | None = None,
+        smoothing: float = 0.0,
+        mean: Sequence[float] | None = IMAGENET_MEAN,
+        std: Sequence[float] | None = IMAGENET_STD,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+        prefetch: int = 2,
+        timeout: float = 300.0,
+    ) -> None:
+        kind = find_backend(backend)
+        self._size = _pair(size)
+        train = split == "train"
+        if split not in ("train", "val"):
+            raise ValueError(f"split must be 'train' or 'val', got {split!r}")
+        if mixer is not None and not isinstance(mixer, Mixer):
+            raise TypeError(f"mixer must be a mixer of mixops or None, got {mixer!r}")
+        if mixer is not None and not train:
+            raise ValueError(f"mixer must be None for split='val', where nothing is mixed, got {mixer!r}")
+        if smoothing and mixer is None:
+            raise ValueError(f"smoothing must be 0 without a mixer, since labels then are class numbers, got {smoothing}")
+        check_smoothing(smoothing)
+        num_threads = _threads() if num_threads is None else num_threads
+        for name, value in (("batch_size", batch_size), ("prefetch", prefetch), ("num_threads", num_threads)):
+            _check_count(name, value)
+        if not timeout > 0:
+            raise ValueError(f"timeout must be positive, got {timeout!r}")
+        self.backend, self.batch_size, self.mixer = backend, batch_size, mixer
+        self.device = _device(device)
+        self._crop: CropLaw
+        if train:
+            self._crop = RandomResizedCrop(scale, ratio, flip)
+        else:
+            self._crop = CenterCrop(round(max(self._size) / 0.875) if val_resize is None else val_resize, self._size)
+        self._rank, self._world_size, self._mix_group = rank, world_size, mix_group
+        self._seed = Key(seed).seed
+        self._shuffle = train if shuffle is None else shuffle
+        self._drop_last = train if drop_last is None else drop_last
+        self._output: dict[str, Any] = {"mean": mean, "std": std, "dtype": dtype, "memory_format": memory_format}
+        self._smoothing = smoothing
+        self._num_threads, self._prefetch, self._timeout = num_threads, prefetch, timeout
+
+        self._kind = kind
+        self.dataset: Index = kind.read_index(root)
+        self._labels = torch.from_numpy(self.dataset.labels)
+        self._bad = BadFiles(self.dataset.name, on_error, max_bad)
+        self._bad.known.update(self.dataset.broken)
+        self._engine: tuple[Job, Backend] | None = None
+
+        self._epoch, self._step = 0, 0  # where the next iterator begins
+        self._rest_only = False  # whether this epoch was asked for by number, even if nothing is left of it
+        self._meter: Meter | None = None  # of the last iterator
+        self._running: Callable[[], Epoch | None] = lambda: None
+        _ = self.schedule  # its errors now, not later
+
+    # What it is
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of this rank; rank and world size are looked up anew each time."""
+        rank, world_size = find_rank(self._rank, self._world_size)
+        schedule = Schedule(
+            len(self.dataset), self.batch_size * world_size, self._seed, self._shuffle, self._drop_last, rank, world_size,
+            self._mix_group,
+        )  # fmt: skip
+        matching = None if self.mixer is None else self.mixer.matching
+        if matching is not None and schedule.group_size < 2 * matching.k:
+            name = "batch_size" if self._mix_group is None else "mix_group"
+            raise ValueError(
+                f"{name} must be at least 2 * k = {2 * matching.k} for a mixer with {matching!r}, got {schedule.group_size}"
+            )
+        return schedule
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of their labels, as ``ImageFolder``'s."""
+        return list(self.dataset.classes)
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Labels by class name, as ``ImageFolder``'s."""
+        return {name: i for i, name in enumerate(self.dataset.classes)}
+
+    @property
+    def num_classes(self) -> int:
+        """The width of mixed targets."""
+        return len(self.dataset.classes)
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return len(self.schedule)
+
+    def draw(self, epoch: int, step: int) -> Draw:
+        """The samples, windows and flips of a step on this rank, given the bad files found so far."""
+        return Recipe(self.schedule, self._crop, self.dataset.sizes).draw(epoch, step, self._bad.known)
+
+    def plan(self, epoch: int, step: int, images: UInt8[Tensor, "b 3 h w"] | None = None) -> MixPlan:
+        """The plan of a step on this rank. A matching needs the step's ``images`` as decoded. Raises ``ValueError``."""
+        if self.mixer is None:
+            raise ValueError("mixer must be given for a plan, got None")
+        return self._plan(self.schedule, epoch, step, images)
+
+    # Iteration
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        job, backend = self._prepare()
+        warn_if_alone(job.recipe.schedule.world_size)
+        epoch, step = self._epoch, self._step
+        if step >= len(job.recipe.schedule) and not self._rest_only:
+            epoch, step = epoch + 1, 0
+        self._epoch, self._step, self._rest_only = epoch + 1, 0, False
+        running = Epoch(job, backend, self._finish(job.recipe.schedule, backend.eager), epoch, step)
+        self._meter, self._running = running.meter, weakref.ref(running)
+        return running
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of the next iterator; setting the one that is next anyway changes nothing, also after a resume."""
+        if epoch != self._epoch:
+            self._epoch, self._step = Key(0, epoch).epoch, 0
+        self._rest_only = True
+        self._meter = None
+
+    def _prepare(self) -> tuple[Job, Backend]:
+        schedule = self.schedule
+        if self._engine is None or self._engine[0].recipe.schedule != schedule:
+            device, stream = self.device, None
+            if device.type == "cuda":
+                device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+                stream = torch.cuda.Stream(device)
+            job = Job(
+                self.dataset, Recipe(schedule, self._crop, self.dataset.sizes), self._bad, *self._size, device, stream,
+                self._num_threads, self._prefetch, self._timeout,
+            )  # fmt: skip
+            self._engine = job, self._kind(job)
+        return self._engine
+
+    def _finish(self, schedule: Schedule, eager: bool) -> Finish:
+        """What becomes of a decoded batch. Refers to the loader's parts, not to a position."""
+
+        def finish(epoch: int, step: int, raw: RawBatch) -> tuple[Tensor, Tensor]:
+            images, labels = _to(raw.images, self.device), self._labels[torch.from_numpy(raw.ids)]
+            labels = _to(labels, images.device)
+            images = images.permute(0, 3, 1, 2)  # (b, h, w, 3) -> (b, 3, h, w), a view
+            plan = None if self.mixer is None else self._plan(schedule, epoch, step, images)
+            mixed = mix_images(images, plan, **self._output, backend="eager" if eager and not images.is_cuda else None)
+            if plan is None:
+                return mixed, labels
+            return mixed, mix_targets(labels, plan, num_classes=self.num_classes, smoothing=self._smoothing)
+
+        return finish
+
+    def _plan(self, schedule: Schedule, epoch: int, step: int, images: Tensor | None) -> MixPlan:
+        assert self.mixer is not None
+        plans, at = [], 0
+        height, width = self._size
+        for group in schedule.groups(step):
+            mixer = shorten(self.mixer, group.size)
+            key = Key(self._seed, epoch, step, group.index)
+            seen = None if images is None else images[at : at + group.size]
+            plans.append(mixer.plan(key, batch_size=group.size, height=height, width=width, images=seen))
+            at += group.size
+        return concatenate(plans)
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch is, as small JSON values; to be taken while iterating, or between epochs."""
+        epoch, step = (self._epoch, self._step) if self._meter is None else (self._meter.epoch, self._meter.step)
+        return LoaderState(epoch, step, self._config()).to_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make the next iterator begin where ``state`` was taken, with the identical next batch.
+
+        Backend, threads, prefetching and number of ranks may differ. Raises ``ValueError`` naming what must not and does.
+        """
+        loaded = LoaderState.from_dict(state)
+        loaded.check(self._config())
+        if loaded.step > len(self):
+            raise ValueError(f"state must have a step of at most {len(self)}, got {loaded.step}")
+        self._epoch, self._step, self._rest_only, self._meter = loaded.epoch, loaded.step, False, None
+
+    def _config(self) -> dict[str, Any]:
+        schedule = self.schedule
+        return {
+            "dataset": f"{len(self.dataset)} images, {self.dataset.digest}",
+            "size": list(self._size),
+            "crop": repr(self._crop),
+            "mixer": repr(self.mixer),
+            "seed": self._seed,
+            "global_batch_size": schedule.batch_size,
+            "shuffle": self._shuffle,
+            "drop_last": self._drop_last,
+            "mix_group": [self._mix_group, schedule.group_size],
+        }
+
+    # Ends
+
+    def stats(self) -> LoaderStats:
+        """Figures of the epoch that is running, or of the last one."""
+        running = self._running()
+        if running is not None:
+            return running.stats()
+        return (self._meter or Meter(self._epoch, self._step)).stats(0, len(self._bad.reported))
+
+    def close(self) -> None:
+        """End whatever is running and give everything back; iterating again starts anew."""
+        running = self._running()
+        if running is not None:
+            running.close()
+        if self._engine is not None:
+            self._engine[1].close()
+            self._engine = None
+
+    def __enter__(self) -> ImageLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _to(x: Tensor, device: torch.device) -> Tensor:
+    if x.device.type == device.type:
+        return x
+    return x.pin_memory().to(device, non_blocking=True)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    _check_count("size", height)
+    _check_count("size", width)
+    return height, width
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = torch.device(device)
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {str(device)!r}")
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must be 'cpu' where torch finds no CUDA, got {str(device)!r}")
+    return found
+
+
+def _threads() -> int:
+    """The processors that this rank may use."""
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, len(os.sched_getaffinity(0)) // (int(ranks) if ranks.isdigit() else 1))

@@ -1,0 +1,71 @@
+"""The torchvision backend: the CPU reference, exactly what a torchvision user's Dataset and transforms compute.
+
+Pillow decodes, ``resized_crop(antialias=True)`` cuts the drawn window out and resizes it, validation is ``Resize`` and
+``CenterCrop`` to the letter. Threads of this process do it (Pillow releases the GIL); there are no worker processes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from .backend import Job, RawBatch
+from .bad_files import BadFile
+from .crops import CenterCrop
+from .headers import check_bytes
+from .index import read_index
+from .source import read_file, read_steps
+
+
+class Torchvision:
+    """Decodes and crops with Pillow and torchvision on the CPU."""
+
+    eager = True
+    read_index = staticmethod(read_index)
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._crop = _crop(job)
+
+    def open(self, epoch: int, step: int) -> Generator[RawBatch, None, None]:
+        """The steps of an epoch from ``step`` on."""
+        import torch
+
+        for loaded in read_steps(self._job, epoch, step, self._load, self._job.prefetch):
+            images = torch.from_numpy(np.stack(loaded.items))
+            yield RawBatch(images, loaded.draw.ids, loaded.draw.rejected)
+
+    def close(self) -> None:
+        """Nothing outlives an epoch."""
+
+    def _load(self, sample: int, window: Float64[np.ndarray, " 4"], flip: bool) -> UInt8[np.ndarray, "h w 3"]:
+        job = self._job
+        data = read_file(job.index.name(sample))
+        check_bytes(data, tuple(job.index.sizes[sample].tolist()))
+        image = self._crop(_decode(data), window)
+        pixels = np.asarray(image)
+        return pixels[:, ::-1] if flip else pixels
+
+
+def _decode(data: bytes) -> Any:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise whatever they like
+        raise BadFile(f"Pillow cannot decode it: {error}") from error
+
+
+def _crop(job: Job) -> Callable[[Any, Float64[np.ndarray, " 4"]], Any]:
+    from torchvision.transforms import functional as F
+
+    law, size = job.recipe.crop, [job.height, job.width]
+    if isinstance(law, CenterCrop):
+        resize = law.resize
+        return lambda image, _: F.center_crop(F.resize(image, resize, antialias=True), size)
+    return lambda image, window: F.resized_crop(image, *(int(x) for x in window), size, antialias=True)
