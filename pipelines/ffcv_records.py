@@ -13,6 +13,7 @@ import io
 import json
 import os
 import struct
+import weakref
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ COLUMNS: dict[int, np.dtype[Any]] = {  # what the metadata hold for each field t
     5: _BYTES,
     6: np.dtype("<u8"),
 }
+_STORED = (IMAGE, 3, 4, 5, 6)  # field types that have a record a sample
 _MAGIC = b"mixstage"
 _FOOTER = struct.Struct("<Q8s")
 
@@ -95,17 +97,18 @@ class Beton:
 
     def __init__(self, path: str | os.PathLike[str], dtype: np.dtype[Any] | None = None) -> None:
         self.path = Path(path)
-        self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115 (closed by close or with the object)
+        self._file = os.open(self.path, os.O_RDONLY)
+        self._finalizer = weakref.finalize(self, os.close, self._file)
         try:
-            self.length = os.fstat(self._file.fileno()).st_size
+            self.length = os.fstat(self._file).st_size
             self._read_tables(dtype)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Closes the file; may be called twice."""
-        self._file.close()
+        """Closes the file, as the end of the object does; may be called twice."""
+        self._finalizer()
 
     def _read_tables(self, dtype: np.dtype[Any] | None) -> None:
         if not self.length:
@@ -125,11 +128,13 @@ class Beton:
         rows = np.frombuffer(self._part(start, self.samples * dtype.itemsize), np.uint8)
         self.rows: UInt8[np.ndarray, "n bytes"] = rows.reshape(self.samples, dtype.itemsize)
         self.metadata: np.ndarray = rows.view(dtype)
-        table = int(header["allocations"])
-        data = self._part(table, max(self.length - table, 0))
-        if not start + rows.nbytes <= table <= self.length or len(data) % ALLOCATION.itemsize:
+        table, kinds = int(header["allocations"]), self.types.values()
+        stored = (self.length - table) / ALLOCATION.itemsize
+        expected = self.samples * sum(kind in _STORED for kind in kinds)
+        known = all(kind in COLUMNS for kind in kinds)
+        if table < start + rows.nbytes or (stored != expected if known else stored % 1):
             raise ValueError(f"{self.path} was cut off or not finished: it has {self.length} bytes")
-        self.allocations = np.sort(np.frombuffer(data, ALLOCATION), order="pointer")
+        self.allocations = np.sort(np.frombuffer(self._part(table, self.length - table), ALLOCATION), order="pointer")
         self.annotations = self._read_annotations(table)
         checksums = self.annotations.checksums
         if checksums is not None and len(checksums) != self.samples:
@@ -170,7 +175,7 @@ class Beton:
         size = int(images.size[sample])
         if not size:
             raise CorruptRecord("its metadata point to no record of the file")
-        record = os.pread(self._file.fileno(), size, int(images.pointer[sample]))
+        record = os.pread(self._file, size, int(images.pointer[sample]))
         if len(record) != size:
             self.check_length()
             raise OSError(f"{self.path} gave {len(record)} bytes of {size}")
@@ -179,7 +184,7 @@ class Beton:
 
     def check_length(self) -> None:
         """Raises ``RuntimeError`` if the file is no longer as long as it was when it was opened."""
-        length = os.fstat(self._file.fileno()).st_size
+        length = os.fstat(self._file).st_size
         if length != self.length:
             raise RuntimeError(f"{self.path} had {self.length} bytes when it was opened and now has {length}")
 
@@ -213,7 +218,7 @@ class Beton:
     def _part(self, offset: int, size: int) -> bytes:
         if offset < 0 or size < 0 or offset + size > self.length:
             raise ValueError(f"{self.path} was cut off: it has {self.length} bytes and needs {offset + size}")
-        return os.pread(self._file.fileno(), size, offset)
+        return os.pread(self._file, size, offset)
 
 
 def checksum(row: UInt8[np.ndarray, " bytes"], record: bytes) -> int:
