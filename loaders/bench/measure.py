@@ -1,0 +1,231 @@
+"""How everything here is timed and told: alternated rounds, medians with quartiles, the machine, one table in four forms.
+
+A shared or throttled machine drifts by more than the differences one looks for. So all contestants run in every round, in
+an order that turns from round to round, and are compared by the ratio to a reference *of the same round*; what is reported
+is the median of these ratios and their quartiles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+Seconds = Mapping[str, Float64[np.ndarray, " rounds"]]
+
+
+class Quartiles(NamedTuple):
+    """The median of some figures and the quartiles about it."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{_short(self.median)} ({_short(self.low)} to {_short(self.high)})"
+
+
+def alternate(
+    cases: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 7,
+    at_least: float = 0.0,
+    warmup: int = 1,
+    synchronize: Callable[[], object] | None = None,
+    describe: str = "measuring",
+) -> dict[str, Float64[np.ndarray, " rounds"]]:
+    """Seconds of one call of each case in each round.
+
+    A case is called often enough that one measurement takes ``at_least`` seconds. ``synchronize`` is called before the
+    clock is read, where calls only enqueue work. Shows progress on stderr.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if rounds < 1 or not cases:
+        raise ValueError(f"rounds and cases must not be empty, got {rounds} rounds of {len(cases)} cases")
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    calls = dict.fromkeys(cases, 1)
+    names = list(cases)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(describe, total=(rounds + 1) * len(names))
+        for name in names:  # the first call compiles; the last of the warm-up says how many calls fill a measurement
+            for _ in range(max(warmup, 1) + 1):
+                taken = _clock(cases[name], 1, synchronize)
+            calls[name] = max(1, ceil(at_least / max(taken, 1e-9)))
+            progress.advance(task)
+        for turn in range(rounds):
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                seconds[name].append(_clock(cases[name], calls[name], synchronize))
+                progress.advance(task)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def quartiles(values: Float64[np.ndarray, " rounds"]) -> Quartiles:
+    """Median, lower and upper quartile."""
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return Quartiles(float(median), float(low), float(high))
+
+
+def relative(seconds: Seconds, name: str, unit: str) -> Quartiles:
+    """How many times the seconds of ``unit`` the case ``name`` took, round by round."""
+    return quartiles(seconds[name] / seconds[unit])
+
+
+def rate(seconds: Seconds, name: str, amount: float) -> Quartiles:
+    """``amount`` per second, where one call of ``name`` does that amount."""
+    return quartiles(amount / seconds[name])
+
+
+def conditions(packages: Sequence[str] = ()) -> dict[str, str]:
+    """Date, machine, threads, GPU and versions: what has to be known to read a figure."""
+    import torch
+
+    told = {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _output("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"),
+        "CPU": f"{_cpu()}, {os.cpu_count()} cores",
+        "torch threads": str(torch.get_num_threads()),
+        "load before": f"{os.getloadavg()[0]:.2f}",
+        "system": platform.platform(),
+        "Python": platform.python_version(),
+    }
+    if torch.cuda.is_available():
+        driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0")
+        told["GPU"] = f"{torch.cuda.get_device_name()}, driver {driver}, CUDA {torch.version.cuda}"
+    else:
+        told["GPU"] = "none"
+    return {**told, **{package: _version(package) for package in ("mixstage", "torch", "numpy", *packages)}}
+
+
+@dataclass(frozen=True)
+class Report:
+    """One table of figures: ``rows`` under ``columns``; a cell is text, a number, ``Quartiles``, or None where it is empty.
+
+    ``notes`` are sentences under the table: what the unit is, why cells are empty, who lost.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    conditions: Mapping[str, str]
+    notes: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """The report as a Markdown page."""
+        lines = [" | ".join(_cell(cell) for cell in row) for row in self.rows]
+        table = [" | ".join(self.columns), " | ".join("---" for _ in self.columns), *lines]
+        machine = [f"- {name}: {value}" for name, value in self.conditions.items()]
+        return "\n".join([
+            f"# {self.title}", "", *[f"| {line} |" for line in table], "", *[f"{note}\n" for note in self.notes],
+            "## Conditions", "", *machine, "",
+        ])  # fmt: skip
+
+    def json(self) -> str:
+        """The report as JSON; quartiles are {median, low, high}."""
+        return json.dumps(
+            {**asdict(self), "rows": [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]}, indent=1
+        )
+
+    def show(self) -> None:
+        """Prints the table."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*self.columns, title=self.title, title_justify="left")
+        for row in self.rows:
+            table.add_row(*[_cell(cell) for cell in row])
+        console = Console()
+        console.print(table)
+        for note in self.notes:
+            console.print(note, highlight=False)
+
+    def chart(self, path: Path, column: str, *, label: str = "", marker: float | None = None) -> None:
+        """A bar chart of one column as PNG, a bar a row that has a figure, a whisker the quartiles, a line at ``marker``."""
+        try:
+            import matplotlib
+        except ImportError as error:
+            raise ImportError("a chart needs matplotlib: pip install 'mixstage[bench]'") from error
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        at = list(self.columns).index(column)
+        rows = [row for row in self.rows if row[at] is not None]
+        values = [row[at] if isinstance(row[at], Quartiles) else Quartiles(row[at], row[at], row[at]) for row in rows]
+        names = ["  ".join(str(cell) for cell in row[:at] if isinstance(cell, str)) for row in rows]
+        figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.28 * len(rows)), layout="constrained")
+        spread = np.array([[v.median - v.low, v.high - v.median] for v in values]).T if values else None
+        axes.barh(names, [v.median for v in values], xerr=spread, color="#4878a8", ecolor="#303030")
+        if marker is not None:
+            axes.axvline(marker, color="#b03030", linewidth=1)
+        axes.invert_yaxis()
+        axes.set(title=self.title, xlabel=label or column)
+        figure.savefig(path, dpi=110)
+        pyplot.close(figure)
+
+    def save(self, directory: Path, stem: str) -> None:
+        """Writes ``stem``.md and ``stem``.json into ``directory``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{stem}.md").write_text(self.markdown())
+        (directory / f"{stem}.json").write_text(self.json() + "\n")
+
+
+def _clock(function: Callable[[], object], calls: int, synchronize: Callable[[], object] | None) -> float:
+    if synchronize is not None:
+        synchronize()
+    began = time.perf_counter()
+    for _ in range(calls):
+        function()
+    if synchronize is not None:
+        synchronize()
+    return (time.perf_counter() - began) / calls
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _cell(cell: Any) -> str:
+    if cell is None:
+        return "—"
+    return _short(cell) if isinstance(cell, float) else str(cell)
+
+
+def _plain(cell: Any) -> Any:
+    return cell._asdict() if isinstance(cell, Quartiles) else cell
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
