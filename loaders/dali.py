@@ -1,6 +1,6 @@
 """The DALI backend: encoded bytes in, uint8 crops out.
 
-    read and check bytes  ->  external_source  ->  decoders.image  ->  resize(roi)  ->  flip  ->  uint8 HWC
+    read and check bytes  ->  external_source  ->  decoders.image_slice  ->  resize  ->  flip  ->  uint8 HWC
       (threads of ours)                              (CPU, or mixed with device="cuda": the same graph)
 
 A DALI pipeline ends with its first decode error, so it is disposable: (epoch, step) is all there is to know, a new one
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from .backend import Job, RawBatch
+from .crops import CenterCrop
 from .headers import check_bytes
 from .index import read_index
 from .source import Loaded, read_file, read_steps
@@ -86,7 +87,8 @@ class _Pipeline:
         self._reader: Iterator[Loaded[bytes]]
         self._waiting: deque[Loaded[bytes]] = deque()  # fed, not yet come out
         self._error: BaseException | None = None
-        self._pipe = _build(self._feed, job, device)
+        self._whole = isinstance(job.recipe.crop, CenterCrop)
+        self._pipe = _build(self._feed, job, device, self._whole)
 
     def start(self, reader: Iterator[Loaded[bytes]]) -> None:
         """Take batches from ``reader`` until it ends."""
@@ -97,7 +99,7 @@ class _Pipeline:
         import torch.utils.dlpack
 
         try:
-            images, _ = self._pipe.run(self._job.stream)
+            (images,) = self._pipe.run(self._job.stream)
         except StopIteration:
             if self._error is None:
                 raise RuntimeError("the DALI pipeline ended before the epoch did") from None
@@ -127,13 +129,20 @@ class _Pipeline:
             raise StopIteration from None
         self._waiting.append(batch)
         draw = batch.draw
-        start = draw.windows[:, :2].astype(np.float32)
-        stop = (draw.windows[:, :2] + draw.windows[:, 2:]).astype(np.float32)
-        return [np.frombuffer(data, np.uint8) for data in batch.items], start, stop, draw.flips.astype(np.int32)
+        first, second = draw.windows[:, :2], draw.windows[:, 2:]
+        if self._whole:
+            first, second = first.astype(np.float32), (first + second).astype(np.float32)  # start, end
+        else:
+            first, second = first.astype(np.int32), second.astype(np.int32)  # start, shape
+        return [np.frombuffer(data, np.uint8) for data in batch.items], first, second, draw.flips.astype(np.int32)
 
 
-def _build(source: Any, job: Job, device: str) -> Any:
-    """The graph; ``source`` gives (bytes, window starts, window ends, flips) for a whole batch."""
+def _build(source: Any, job: Job, device: str, whole: bool) -> Any:
+    """The graph; ``source`` gives bytes, windows and flips for a whole batch.
+
+    A crop that is resized must not see pixels outside of it, as in torchvision; in validation the ``whole`` image is
+    resized, and the filter reaches beyond the window.
+    """
     from nvidia import dali
     from nvidia.dali import fn, types
 
@@ -144,10 +153,15 @@ def _build(source: Any, job: Job, device: str) -> Any:
         prefetch_queue_depth=job.prefetch,
     )
     def graph() -> Any:
-        data, start, stop, flip = fn.external_source(source, num_outputs=4, batch=True)
-        images = fn.decoders.image(data, device=device, adjust_orientation=False, output_type=types.RGB)
-        images = fn.resize(images, size=[job.height, job.width], roi_start=start, roi_end=stop, antialias=True)
-        return fn.flip(images, horizontal=flip), flip
+        data, first, second, flip = fn.external_source(source, num_outputs=4, batch=True)
+        decode: dict[str, Any] = {"device": device, "adjust_orientation": False, "output_type": types.RGB}
+        resize: dict[str, Any] = {"size": [job.height, job.width], "antialias": True}
+        if whole:
+            images = fn.resize(fn.decoders.image(data, **decode), roi_start=first, roi_end=second, **resize)
+        else:
+            images = fn.decoders.image_slice(data, start=first, shape=second, axis_names="HW", **decode)
+            images = fn.resize(images, **resize)
+        return fn.flip(images, horizontal=flip)
 
     pipe = graph()
     pipe.build()
