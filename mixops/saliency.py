@@ -1,0 +1,81 @@
+"""Saliency of images for a model: the size of the input gradient, from one extra backward pass.
+
+    s(y, x) = sqrt(mean_c (d loss / d x[c, y, x])^2)   (arXiv 2009.06962, section 3; the authors' code, in evaluation mode)
+
+The pass must leave no trace in a training loop: parameters take part as constants, so that no gradient reaches them and
+no hook of DistributedDataParallel runs; buffers are copies; training flags are put back. Only where an image is salient
+matters, not how much, so each image's gradient starts at the logits with size 1: half precision cannot underflow there, as
+it does for confident models without a loss scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float32, Shaped
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+
+def gradient_saliency(
+    model: nn.Module,
+    images: Float[Tensor, "b c h w"],
+    labels: Shaped[Tensor, "b ..."],
+    *,
+    loss: Callable[[Any, Tensor], Tensor] = cross_entropy,
+) -> Float32[Tensor, "b h w"]:
+    """How much the loss of each image depends on each of its pixels, up to a positive factor an image.
+
+    ``images`` as the model takes them, floating; ``labels`` as ``loss(logits, labels)`` takes them; ``loss`` must be a sum
+    or mean over images and ``model`` must return a tensor. One forward and one backward in evaluation mode, under the
+    caller's autocast, of the module inside a DistributedDataParallel, DataParallel or compiled wrapper. Gradients,
+    buffers, training flags and random states stay as they were. An image that its loss does not depend on gets zeros.
+    """
+    if not images.is_floating_point():
+        raise TypeError(f"images must be floating as the model takes them, got {images.dtype}")
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape (b, c, h, w), got {tuple(images.shape)}")
+    module = unwrap(model)
+    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    constants.update({name: buffer.detach().clone() for name, buffer in module.named_buffers()})
+    with _no_trace(module, images), torch.enable_grad():
+        x = images.detach().clone().requires_grad_()
+        logits = torch.func.functional_call(module, constants, (x,))
+        if not isinstance(logits, Tensor):
+            raise TypeError(f"model must return a tensor of logits, got {type(logits).__name__}")
+        wide = logits.detach().float().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(wide, labels), wide)
+        size = slope.abs().flatten(1).amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+        slope = slope / size.view(-1, *[1] * (slope.ndim - 1))
+        (gradient,) = torch.autograd.grad(logits, x, slope.to(logits.dtype))
+    return gradient.float().square().mean(1).sqrt()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module inside any wrappers of data parallelism and compilation."""
+    while True:
+        inner: Any = None
+        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            inner = model.module
+        elif hasattr(model, "_orig_mod"):  # torch.compile
+            inner = model._orig_mod
+        if inner is None:
+            return model
+        model = inner
+
+
+@contextmanager
+def _no_trace(module: nn.Module, images: Tensor) -> Iterator[None]:
+    """Evaluation mode for every submodule, then the flag that each had and the random states of before."""
+    training = [(part, part.training) for part in module.modules()]
+    devices = [images.device] if images.is_cuda else []
+    try:
+        with torch.random.fork_rng(devices):
+            module.eval()
+            yield
+    finally:
+        for part, flag in training:
+            part.training = flag
