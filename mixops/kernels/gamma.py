@@ -1,10 +1,10 @@
 """Gamma variates from a counter: Marsaglia-Tsang over Philox-4x32-10, eight lanes at a time.
 
-Marsaglia and Tsang (2000): with d = alpha - 1/3 and c = 1/sqrt(9 d), for x normal and u uniform, ``d * (1 + c x)**3`` is
-Gamma(alpha) if ``log u < x**2 / 2 + d - d v + d log v``, v = (1 + c x)**3; below alpha = 1 it is that of alpha + 1 times
-``u**(1 / alpha)``. Every number is a function of (key, row, column, attempt), so a row is the same on any number of threads.
-Rejection is what keeps such a loop from being compiled to vectors. Here one loop tries the whole row, the columns that were
-rejected (2 to 5 %) are gathered, and the same loop tries those again.
+Marsaglia and Tsang (2000): with d = alpha - 1/3 and c = 1/sqrt(9 d), for x normal and u uniform, ``d * (1 + c x)**3``
+is Gamma(alpha) if ``log u < x**2 / 2 + d - d v + d log v``, v = (1 + c x)**3; below alpha = 1 it is that of alpha + 1
+times ``u**(1 / alpha)``. Every number is a function of (key, row, column, attempt), so a row is the same on any number
+of threads. Rejection is what keeps such a loop from being compiled to vectors. Here one loop tries the whole row, the
+columns that were rejected (2 to 5 %) are gathered, and the same loop tries those again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numba.extending import intrinsic
 from .jit import njit
 
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
-_LEAST = float32(1e-37)  # no variate is zero: a column of weights always has a sum
-_NORMAL, _BOOST, _EXPONENTIAL = uint32(0), uint32(1 << 30), uint32(2 << 30)  # what a counter is used for; plus the attempt
+_LEAST = float32(1e-37)  # no variate is zero: a row of weights always has a sum
+_NORMAL, _BOOST, _EXPONENTIAL = uint32(0), uint32(1 << 30), uint32(2 << 30)  # a counter's use, plus the attempt
 
 
 @intrinsic  # type: ignore[misc]
@@ -117,14 +117,6 @@ def _normals(radius_word, angle_word):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _squeezed(x, u, c, d):  # type: ignore[no-untyped-def]
-    """d * v where the polynomial bound of the test already accepts, which needs no logarithm, else 0."""
-    root = float32(1) + c * x
-    accepted = (root > float32(0)) & (u < float32(1) - float32(0.0331) * (x * x) * (x * x))
-    return d * (root * root * root) if accepted else float32(0)
-
-
-@njit(inline="always")
 def _tested(x, u, c, d):  # type: ignore[no-untyped-def]
     """d * v where it is accepted, else 0."""
     root = float32(1) + c * x
@@ -135,20 +127,6 @@ def _tested(x, u, c, d):  # type: ignore[no-untyped-def]
     return d * v if accepted else float32(0)
 
 
-@njit(inline="always")
-def _put_back(again, left, tried, g):  # type: ignore[no-untyped-def]
-    """Stores what was tried and keeps the columns that are still 0, padded to whole vectors with column 0."""
-    rejected = 0
-    for i in range(left):
-        column = again[i]
-        g[column] = tried[i]
-        again[rejected] = column
-        rejected += int32(tried[i] == float32(0))
-    for i in range(rejected, min(rejected + 7, again.size)):
-        again[i] = 0
-    return rejected
-
-
 @njit(fastmath=_FAST)
 def gamma_rows(start, stop, alpha, first_row, key, out):  # type: ignore[no-untyped-def]
     """Rows ``start`` to ``stop`` of ``out`` (rows, columns), float32: Gamma(alpha[row]), at least 1e-37.
@@ -157,11 +135,10 @@ def gamma_rows(start, stop, alpha, first_row, key, out):  # type: ignore[no-unty
     """
     columns = out.shape[1]
     half = (columns + 1) // 2
-    x = np.empty(2 * half, np.float32)
+    x = np.empty(2 * half + 8, np.float32)
     u = np.empty(2 * half, np.float32)
     g = np.empty(2 * half, np.float32)
-    tried = np.empty(2 * half + 8, np.float32)
-    again = np.empty(2 * half + 8, np.int32)
+    again = np.empty(2 * half + 8, np.uint32)  # unsigned: no test for negative indices
     for row in range(start, stop):
         shape = float32(alpha[row])
         boost = shape < float32(1)
@@ -174,23 +151,26 @@ def gamma_rows(start, stop, alpha, first_row, key, out):  # type: ignore[no-unty
             u[i] = _uniform(w2)
             u[half + i] = _uniform(w3)
         for i in range(2 * half):
-            g[i] = _squeezed(x[i], u[i], c, d)
+            g[i] = _tested(x[i], u[i], c, d)
         left = 0
         for i in range(2 * half):
             again[left] = i
             left += int32(g[i] == float32(0))
-        for i in range(left, left + 8):
-            again[i] = 0
-        for i in range((left + 7) // 8 * 8):
-            tried[i] = _tested(x[again[i]], u[again[i]], c, d)
-        left = _put_back(again, left, tried, g)
         attempt = _NORMAL
         while left > 0:
             attempt = uint32(attempt + uint32(1))
+            for i in range(left, left + 7):  # whole vectors only: the rest of the last one repeats column 0
+                again[i] = 0
             for i in range((left + 7) // 8 * 8):
-                w0, w1, w2, _ = philox(uint32(again[i]), r, attempt, k2, k0, k1)
-                tried[i] = _tested(_normals(w0, w1)[0], _uniform(w2), c, d)
-            left = _put_back(again, left, tried, g)
+                w0, w1, w2, _ = philox(again[i], r, attempt, k2, k0, k1)
+                x[i] = _tested(_normals(w0, w1)[0], _uniform(w2), c, d)
+            rejected = 0
+            for i in range(left):
+                column = again[i]
+                g[column] = x[i]
+                again[rejected] = column
+                rejected += int32(x[i] == float32(0))
+            left = rejected
         if boost:
             inverse = float32(1) / shape
             for i in range(half):
