@@ -38,7 +38,9 @@ def upward_imports(source: str, package: str, name: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             modules = [node.module or ""]
         tops = {module.split(".")[0] for module in modules}
-        found += [f"{name}: {top}" for top in tops if top in (*LAYERS, "tests", "examples", "benchmarks") and top not in allowed]
+        found += [
+            f"{name}: {top}" for top in tops if top in (*LAYERS, "tests", "examples", "benchmarks") and top not in allowed
+        ]
     return found
 
 
