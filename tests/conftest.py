@@ -1,0 +1,43 @@
+"""What all tests share: reproducible hypothesis, a private cache folder, small image folders; GPU tests skip without one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from images import make_folder, make_jpeg_folder
+
+
+# the same examples in every run; HYPOTHESIS_PROFILE=search looks for new ones
+settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
+settings.register_profile("search", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu need a device."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Indexes of test folders must not fill the user's cache."""
+    os.environ["MIXSTAGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """85 images of all formats and shapes in 3 classes."""
+    return make_folder(tmp_path_factory.mktemp("awkward"), 85)
+
+
+@pytest.fixture(scope="session")
+def jpeg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """101 small JPEGs in 5 classes."""
+    return make_jpeg_folder(tmp_path_factory.mktemp("jpegs"), 101)
