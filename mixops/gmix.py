@@ -1,4 +1,4 @@
-"""GMix (arXiv 2203.08437): a Gaussian bump of one image in the other.
+"""GMix (arXiv 2208.09913): a Gaussian bump of one image in the other.
 
 Paper: M = 1 - exp(-pi d^2 / (2 (1 - lambda) N^2)). The authors' code drops the 2, so that the untruncated bump has the
 area 1 - lambda, and below lambda = 1/2 makes the row's own image the bump: with p = min(lambda, 1 - lambda) and
@@ -20,7 +20,7 @@ from .mixer import BetaMixer, Draw
 
 @dataclass(frozen=True, repr=False)
 class GMix(BetaMixer):
-    """GMix: a Gaussian mask around a uniform centre (arXiv 2203.08437, section 4.2).
+    """GMix: a Gaussian mask around a uniform centre (arXiv 2208.09913, section 4).
 
     ``convention`` is "authors" or "paper".
     """

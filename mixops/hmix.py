@@ -1,4 +1,4 @@
-"""HMix (arXiv 2203.08437, "A Unified Analysis of Mixed Sample Data Augmentation"): CutMix inside a box, mixup outside.
+"""HMix (arXiv 2208.09913, "A Unified Analysis of Mixed Sample Data Augmentation"): CutMix inside a box, mixup outside.
 
 The box has ``sqrt(1 - lambda) * sqrt(r)`` of the image's sides. Outside, the authors' code blends with
 ``lambda / (1 - clipped area / (h * w))``, which keeps mean(M) = lambda when the border clips the box; the paper's
@@ -20,7 +20,7 @@ from .mixer import BetaMixer, Draw
 
 @dataclass(frozen=True, repr=False)
 class HMix(BetaMixer):
-    """HMix: a box of the partner in a mixture of both (arXiv 2203.08437, section 4.1).
+    """HMix: a box of the partner in a mixture of both (arXiv 2208.09913, section 4).
 
     ``r`` in [0, 1] is the box's share of 1 - lambda: 0 is mixup; 1 is all box, though the authors' convention still
     blends outside a box that the border clips. ``convention`` is "authors" or "paper".

@@ -47,9 +47,9 @@ def test_a_sheet_has_a_row_for_each_mixer(root: Path, tmp_path: Path) -> None:
     options = {"backend": "torchvision", "size": 24}
     draw_sheet(root, [GMix()], tmp_path / "one.png", **options)
     draw_sheet(root, [GMix(), MixUp()], tmp_path / "two.png", **options)
-    one, two = (Image.open(tmp_path / name) for name in ("one.png", "two.png"))
-    assert two.height == 2 * one.height and two.width == one.width
-    assert np.asarray(one.convert("L")).std() > 10
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        assert two.height == 2 * one.height and two.width == one.width
+        assert np.asarray(one.convert("L")).std() > 10
 
 
 def test_a_page_holds_its_pictures(root: Path, tmp_path: Path) -> None:
