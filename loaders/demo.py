@@ -5,6 +5,7 @@ The data are scikit-learn's 1,797 handwritten digits written as a JPEG image fol
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def demo(out: Path = Path("demo"), epochs: int = 8, backend: str = "dali") -> di
                 task = progress.add_task(name, total=epochs * len(train))
                 torch.manual_seed(SEED)
                 model = small_net(train.num_classes)
-                results[name] = fit(model, train, test, epochs=epochs, on_step=lambda task=task: progress.advance(task))
+                results[name] = fit(model, train, test, epochs=epochs, on_step=partial(progress.advance, task))
     table = Table("training", "images/s", "seconds", "test accuracy", title=f"{backend}, {epochs} epochs of 1,438 digits")
     for name, result in results.items():
         table.add_row(name, f"{result.images_per_second:,.0f}", f"{result.seconds:.1f}", f"{result.accuracy:.1%}")

@@ -42,7 +42,7 @@ def fit(
     on_step: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
     """Trains ``model`` on the loaders' device for ``epochs`` and tests it; ``on_step`` is called after each step."""
-    model.to(train.device, memory_format=torch.channels_last)
+    model.to(train.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * len(train) + 1)
     images_seen, start = 0, time.perf_counter()
