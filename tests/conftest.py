@@ -10,7 +10,6 @@ import torch
 from hypothesis import settings
 from images import make_folder, make_jpeg_folder
 
-
 # the same examples in every run; HYPOTHESIS_PROFILE=search looks for new ones
 settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
 settings.register_profile("search", deadline=None, max_examples=1000)
