@@ -21,7 +21,7 @@ from .backend import Job, RawBatch
 from .crops import CenterCrop
 from .headers import check_bytes
 from .index import read_index
-from .source import Loaded, read_file, read_steps
+from .source import Loaded, read_steps
 
 
 class Dali:
@@ -59,7 +59,7 @@ class Dali:
 
     def _load(self, sample: int, window: Float64[np.ndarray, " 4"], flip: bool) -> bytes:
         index = self._job.index
-        data = read_file(index.name(sample))
+        data = index.read(sample)
         check_bytes(data, tuple(index.sizes[sample].tolist()))
         return data
 

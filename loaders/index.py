@@ -30,7 +30,7 @@ from .bad_files import BadFile
 from .headers import CutShort, image_size
 
 _log = logging.getLogger("mixstage")
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 _HEAD = 16384  # bytes that hold the header of nearly every file
 _THREADS = 16  # waiting for storage, mostly
 _CHUNK = 256  # files of one task
@@ -59,6 +59,14 @@ class Index:
         """The path of a sample's file."""
         return os.path.join(self.root, os.fsdecode(self.files[sample]))
 
+    def read(self, sample: int) -> bytes:
+        """The encoded image. Raises ``BadFile`` if it cannot be read."""
+        try:
+            with open(self.name(sample), "rb", buffering=0) as file:
+                return file.read()
+        except OSError as error:
+            raise BadFile(f"cannot be read: {error.strerror or os.strerror(error.errno or 0)}") from error
+
     @cached_property
     def digest(self) -> str:
         """Hash of names and labels: equal for equal data sets wherever they lie, whatever has become of single files."""
@@ -70,11 +78,15 @@ class Index:
 
 
 def read_index(root: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> Index:
-    """The index of an image folder.
+    """The index of an image folder, or of tar shards where ``root`` ends in ".tar" (``loaders/webdataset.py``).
 
     ``cache`` is the folder for the sizes, by default ``$MIXSTAGE_CACHE`` or ``mixstage`` in the user's cache folder. Raises
     ``ValueError`` for a root that is missing, has no class folders, or has a class without images.
     """
+    if os.fspath(root).endswith(".tar"):
+        from .webdataset import read_tar_index
+
+        return read_tar_index(root, cache=cache)
     path = Path(root).expanduser().absolute()
     if not path.is_dir():
         raise ValueError(f"root must be a folder with one sub-folder per class, got {str(root)!r}, which does not exist")
@@ -86,13 +98,13 @@ def read_index(root: str | os.PathLike[str], *, cache: str | os.PathLike[str] | 
     for name, (names, _) in zip(classes, found, strict=True):
         if not names:
             raise ValueError(
-                f"root must have images ({', '.join(_EXTENSIONS)}) for every class, got {str(root)!r}, "
+                f"root must have images ({', '.join(EXTENSIONS)}) for every class, got {str(root)!r}, "
                 f"whose class {name!r} has none"
             )
     files = np.array([os.fsencode(name) for names, _ in found for name in names])
     stats = np.concatenate([stat for _, stat in found])
     labels = np.repeat(np.arange(len(classes)), [len(names) for names, _ in found])
-    sizes, broken = _read_sizes(path, files, stats, _cache_file(path, cache))
+    sizes, broken = _read_sizes(path, files, stats, cache_file(path, cache))
     return Index(str(path), files, labels, sizes, classes, broken)
 
 
@@ -100,7 +112,7 @@ def _list_class(root: str, name: str) -> tuple[list[str], Int64[np.ndarray, "n 2
     """Names relative to root in ImageFolder's order, and (length in bytes, time of change in ns) of each file."""
     folders = []
     for folder, _, _ in os.walk(os.path.join(root, name), followlinks=True):
-        entries = [entry for entry in os.scandir(folder) if entry.name.lower().endswith(_EXTENSIONS)]
+        entries = [entry for entry in os.scandir(folder) if entry.name.lower().endswith(EXTENSIONS)]
         folders.append((folder, sorted((e for e in entries if not e.is_dir()), key=lambda e: e.name)))
     names, stats = [], []
     for folder, entries in sorted(folders, key=lambda f: f[0]):
@@ -118,12 +130,12 @@ def _list_class(root: str, name: str) -> tuple[list[str], Int64[np.ndarray, "n 2
 def _read_sizes(
     root: Path, files: np.ndarray, stats: Int64[np.ndarray, "n 2"], cache: Path
 ) -> tuple[Int64[np.ndarray, "n 2"], dict[int, str]]:
-    with _locked(cache):
+    with locked(cache):
         sizes = _cached_sizes(cache, files, stats)
         missing = np.flatnonzero(sizes[:, 0] == 0)
         broken = _scan(root, files, sizes, missing)
         if len(missing) > len(broken):  # something was learnt
-            _write_cache(cache, files, stats, sizes)
+            write_cache(cache, files=files, stats=stats, sizes=sizes.astype(np.int32))
     if broken:
         _log.warning(
             "%d of %d files in %s have no readable header; `mixstage check` lists them", len(broken), len(files), root
@@ -190,7 +202,8 @@ def _file_size(path: str) -> tuple[int, int] | str:
         return f"cannot be read: {error.strerror}"
 
 
-def _cache_file(root: Path, folder: str | os.PathLike[str] | None) -> Path:
+def cache_file(root: Path, folder: str | os.PathLike[str] | None) -> Path:
+    """Where the index of ``root`` is kept, in ``folder`` or the user's cache folder."""
     if folder is None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         folder = os.environ.get("MIXSTAGE_CACHE") or os.path.join(home, "mixstage")
@@ -201,14 +214,10 @@ def _cache_file(root: Path, folder: str | os.PathLike[str] | None) -> Path:
 def _cached_sizes(cache: Path, files: np.ndarray, stats: Int64[np.ndarray, "n 2"]) -> Int64[np.ndarray, "n 2"]:
     """Sizes of the files that are as they were, 0 for the others."""
     sizes = np.zeros((len(files), 2), np.int64)
-    try:
-        with np.load(cache, allow_pickle=False) as stored:
-            old_files, old_stats, old_sizes = stored["files"], stored["stats"], stored["sizes"]
-    except FileNotFoundError:
+    stored = cached_arrays(cache, "files", "stats", "sizes")
+    if not stored:
         return sizes
-    except Exception as error:  # whatever it holds, it is not needed
-        _log.warning("cannot use the index cache %s (%s); reading the headers again", cache, error)
-        return sizes
+    old_files, old_stats, old_sizes = stored.values()
     if np.array_equal(old_files, files):
         old = np.arange(len(files))
     else:
@@ -219,17 +228,30 @@ def _cached_sizes(cache: Path, files: np.ndarray, stats: Int64[np.ndarray, "n 2"
     return sizes
 
 
-def _write_cache(cache: Path, files: np.ndarray, stats: np.ndarray, sizes: np.ndarray) -> None:
+def cached_arrays(cache: Path, *names: str) -> dict[str, np.ndarray]:
+    """The arrays ``names`` of the file ``cache``; none at all, with a warning, where they cannot be had."""
+    try:
+        with np.load(cache, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except FileNotFoundError:
+        return {}
+    except Exception as error:  # whatever it holds, it is not needed
+        _log.warning("cannot use the index cache %s (%s); reading the headers again", cache, error)
+        return {}
+
+
+def write_cache(cache: Path, **arrays: np.ndarray) -> None:
+    """Write ``arrays`` to the file ``cache``; a warning where that is impossible."""
     try:
         with tempfile.NamedTemporaryFile(dir=cache.parent, suffix=".tmp", delete=False) as file:
-            np.savez(file, files=files, stats=stats, sizes=sizes.astype(np.int32))
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         os.replace(file.name, cache)  # whole or not at all
     except OSError as error:
         _log.warning("cannot write the index cache %s (%s); the next start reads all headers again", cache, error)
 
 
 @contextmanager
-def _locked(cache: Path) -> Iterator[None]:
+def locked(cache: Path) -> Iterator[None]:
     """Only one process at a time reads the headers of a data set; without a folder to lock in, all do."""
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ step is the same whatever was known when it was first drawn.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
@@ -110,12 +109,3 @@ class _Step(Generic[T]):
             except BadFile as reason:
                 bad[sample] = str(reason)
         return bad
-
-
-def read_file(path: str) -> bytes:
-    """The bytes of a file; ``BadFile`` if it cannot be read."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except OSError as error:
-        raise BadFile(f"cannot be read: {error.strerror or os.strerror(error.errno or 0)}") from error

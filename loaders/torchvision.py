@@ -18,7 +18,7 @@ from .bad_files import BadFile
 from .crops import CenterCrop
 from .headers import check_bytes
 from .index import read_index
-from .source import read_file, read_steps
+from .source import read_steps
 
 
 class Torchvision:
@@ -44,7 +44,7 @@ class Torchvision:
 
     def _load(self, sample: int, window: Float64[np.ndarray, " 4"], flip: bool) -> UInt8[np.ndarray, "h w 3"]:
         job = self._job
-        data = read_file(job.index.name(sample))
+        data = job.index.read(sample)
         check_bytes(data, tuple(job.index.sizes[sample].tolist()))
         image = self._crop(_decode(data), window)
         pixels = np.asarray(image)
