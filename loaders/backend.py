@@ -9,6 +9,7 @@ thread of the loader, one step after the other, and may work ahead of what was t
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Generator
 from dataclasses import dataclass
 from os import PathLike
@@ -99,9 +100,14 @@ def find_backend(name: str) -> type[Backend]:
     if name not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}, got {name!r}")
     kind, needs, extra = _BACKENDS[name]
-    try:
-        importlib.import_module(needs)
-    except ImportError as error:
-        raise ImportError(f"backend={name!r} needs {needs}: pip install 'mixstage[{extra}]'") from error
+    if not _installed(needs):
+        raise ImportError(f"backend={name!r} needs {needs}: pip install 'mixstage[{extra}]'")
     backend: type[Backend] = getattr(importlib.import_module(f".{name}", __package__), kind)
     return backend
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # no parent package, or blocked
+        return False

@@ -231,7 +231,7 @@ def _cached_sizes(cache: Path, files: np.ndarray, stats: Int64[np.ndarray, "n 2"
 def cached_arrays(cache: Path, *names: str) -> dict[str, np.ndarray]:
     """The arrays ``names`` of the file ``cache``; none at all, with a warning, where they cannot be had."""
     try:
-        with np.load(cache, allow_pickle=False) as stored:
+        with open(cache, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
     except FileNotFoundError:
         return {}

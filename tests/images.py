@@ -78,3 +78,48 @@ def make_jpeg_folder(root: Path, count: int, classes: int = 5, seed: int = 0) ->
         width, height = _SIZES[(seed + i) % len(_SIZES)]
         (folder / f"{i:05d}.jpg").write_bytes(encoded(picture(seed + i, width, height)))
     return root
+
+
+def damage(path: Path, kind: str) -> None:
+    """Turn a good JPEG file into a bad one of a kind of ``DAMAGE``."""
+    data = path.read_bytes()
+    path.unlink()
+    if kind == "missing":
+        return
+    if kind == "folder":
+        path.mkdir()
+        return
+    scan = data.index(b"\xff\xda")
+    contents = {
+        "garbage": lambda: np.random.default_rng(len(data)).integers(0, 256, len(data), dtype=np.uint8).tobytes(),
+        "html": lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n" * 20,
+        "header only": lambda: data[:30],
+        "half": lambda: data[: (scan + len(data)) // 2],
+        "empty": lambda: b"",
+        "bit rot": lambda: _rot(data, scan),
+        "gif": lambda: encoded(picture(len(data)), "GIF"),
+        "zero-sized": lambda: _with_frame_size(data, 0, 0),
+        "wrong size": lambda: _with_frame_size(data, 8, 8),
+        "html inside": lambda: data[:2] + b"<html>404 Not Found</html>" * 20 + data[-2:],
+        "wrong extension": lambda: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<</Type/Catalog>>\nendobj\n",
+    }
+    path.write_bytes(contents[kind]())
+
+
+DAMAGE = (
+    "garbage", "html", "header only", "half", "empty", "missing", "bit rot", "gif", "zero-sized", "wrong size",
+    "html inside", "wrong extension", "folder",
+)  # fmt: skip
+
+
+def _rot(data: bytes, scan: int) -> bytes:
+    """Flipped bits in the segment lengths and tables before the scan: a header that can no longer be walked."""
+    rotten = bytearray(data)
+    for i in range(4, scan, 7):
+        rotten[i] ^= 0xA5
+    return bytes(rotten)
+
+
+def _with_frame_size(data: bytes, height: int, width: int) -> bytes:
+    frame = data.index(b"\xff\xc0")  # baseline
+    return data[: frame + 5] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[frame + 9 :]
