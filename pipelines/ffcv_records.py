@@ -149,6 +149,20 @@ class Beton:
         except Exception as error:
             raise ValueError(f"the checksums and names in {self.path} cannot be read: {error}") from error
 
+    def check_replaced(self) -> None:
+        """Raises ``RuntimeError`` if the name now belongs to another file or to none."""
+        try:
+            same = os.path.samestat(os.stat(self.path), os.fstat(self._file))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise RuntimeError(f"{self.path} was replaced or removed since it was opened")
+
+    def name(self, sample: int) -> str:
+        """What to call a sample in a message: the file it was made from where that is known."""
+        names = self.annotations.names
+        return f"sample {sample} of {self.path}" + (f" ({names[sample]})" if names else "")
+
     def column(self, name: str) -> np.ndarray:
         """The metadata of a field, a row a sample."""
         return self.metadata[f"f{list(self.types).index(name)}"]
