@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -52,6 +53,13 @@ class Switch(Mixer):
         object.__setattr__(self, "interpolations", max(counts))
         object.__setattr__(self, "mixers", tuple(m.replace(interpolations=max(counts)) for m in members))
         object.__setattr__(self, "weights", weights)
+
+    def replace(self, **changes: Any) -> Switch:
+        """The same switch with some fields changed; new ``interpolations`` hold for the members too."""
+        if "interpolations" in changes and "mixers" not in changes:
+            k = changes["interpolations"]
+            changes["mixers"] = tuple(member.replace(interpolations=k) for member in self.mixers)
+        return super().replace(**changes)
 
     def draw_units(self, key: Key, u: Float64[np.ndarray, "u words"], height: int, width: int) -> UnitMasks:
         """The masks of all units, each from the member it chose."""
