@@ -5,7 +5,8 @@
 
 A DALI pipeline ends with its first decode error, so it is disposable: (epoch, step) is all there is to know, a new one
 continues where the old one failed, after a one-image pipeline has told which file it was. Bytes whose header cannot be
-parsed never get that far, because DALI's CPU decoder can end the process on them.
+parsed never get that far, because DALI's CPU decoder can end the process on them. Its parsers of BMP and TIFF do so on
+headers that are merely unusual, too many cases to check for: Pillow decodes these.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from .backend import Job, RawBatch
 from .crops import CenterCrop
 from .headers import check_bytes
 from .index import read_index
+from .pillow import decode
 from .source import Loaded, read_steps
+
+_UNSAFE = (b"BM", b"II*\0", b"MM\0*")
 
 
 class Dali:
@@ -61,7 +65,7 @@ class Dali:
         index = self._job.index
         data = index.read(sample)
         check_bytes(data, tuple(index.sizes[sample].tolist()))
-        return data
+        return _as_pnm(data) if data.startswith(_UNSAFE) else data
 
     def _note_culprits(self, error: _DecodeError) -> None:
         """Find what cannot be decoded among the images of the step that failed."""
@@ -166,6 +170,12 @@ def _build(source: Any, job: Job, device: str, whole: bool) -> Any:
     pipe = graph()
     pipe.build()
     return pipe
+
+
+def _as_pnm(data: bytes) -> bytes:
+    """The image decoded, in the plainest format DALI knows."""
+    image = decode(data)
+    return b"P6 %d %d 255\n" % image.size + image.tobytes()
 
 
 def _undecodable(job: Job, device: str, items: list[bytes]) -> list[int]:

@@ -4,7 +4,7 @@ DALI's CPU decoder can end the whole process on bytes whose header it cannot par
 So a loader checks what it can without decoding: that the header can be walked to the image data, that the size is the one
 the index has, that the file does not end early. Accepted are the formats that all backends decode: JPEG, PNG, BMP, TIFF,
 WebP and binary PNM, told by their first bytes, never by the file's name. Sizes are those stored: EXIF orientation is not
-applied.
+applied, but in TIFF, where Pillow does so.
 """
 
 from __future__ import annotations
@@ -159,12 +159,14 @@ def _tiff(data: bytes, complete: bool) -> Size:
     tags = {}
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
-        if tag in (256, 257):  # width, height: one 16-bit or 32-bit number
+        if tag in (256, 257, 274):  # width, height, orientation: one 16-bit or 32-bit number
             if values != 1 or kind not in (3, 4):
                 raise BadFile("TIFF header cannot be read")
             (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
-    if len(tags) != 2:
+    if 256 not in tags or 257 not in tags:
         raise BadFile("TIFF header has no size")
+    if tags.get(274, 1) >= 5:  # the one format in which Pillow applies the orientation
+        return tags[256], tags[257]
     return tags[257], tags[256]
 
 

@@ -6,7 +6,6 @@ Pillow decodes, ``resized_crop(antialias=True)`` cuts the drawn window out and r
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from .backend import Job, RawBatch
-from .bad_files import BadFile
 from .crops import CenterCrop
 from .headers import check_bytes
 from .index import read_index
+from .pillow import decode
 from .source import read_steps
 
 
@@ -46,19 +45,9 @@ class Torchvision:
         job = self._job
         data = job.index.read(sample)
         check_bytes(data, tuple(job.index.sizes[sample].tolist()))
-        image = self._crop(_decode(data), window)
+        image = self._crop(decode(data), window)
         pixels = np.asarray(image)
         return pixels[:, ::-1] if flip else pixels
-
-
-def _decode(data: bytes) -> Any:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
-    except Exception as error:  # Pillow's decoders raise whatever they like
-        raise BadFile(f"Pillow cannot decode it: {error}") from error
 
 
 def _crop(job: Job) -> Callable[[Any, Float64[np.ndarray, " 4"]], Any]:

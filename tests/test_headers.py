@@ -15,6 +15,7 @@ from PIL import Image
 
 from loaders.bad_files import BadFile
 from loaders.headers import MAX_PIXELS, CutShort, check_bytes, image_size
+from loaders.pillow import decode
 
 KINDS = 17  # of awkward images
 
@@ -39,6 +40,12 @@ def test_modes_and_variants(options, mode):
     image = picture(1, 37, 53).convert(mode)
     data = encoded(image, **options)
     assert check_bytes(data) == (53, 37)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_tiff_has_the_size_that_pillow_decodes_it_to(orientation):
+    data = encoded(picture(1, 37, 53), "TIFF", tiffinfo={274: orientation})
+    assert image_size(data) == decode(data).size[::-1]
 
 
 def test_large_metadata_before_the_frame():
