@@ -9,6 +9,7 @@ stand (``multimix_literal``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -94,6 +95,18 @@ class MultiMix(nn.Module):
         features that the teacher sees, of the same positions, and its classifier. The draw is a function of ``key``, a
         ``Key`` or a ``torch.Generator``; without one the module counts its calls, and ``state_dict`` holds the count.
         """
+        if torch.compiler.is_compiling():  # dynamo would trace the draw, which is NumPy's, as if it were torch's
+            return _uncompiled_loss()(self, features, labels, lam, teacher, key)
+        return self._loss(features, labels, lam, teacher, key)
+
+    def _loss(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        lam: Tensor | None,
+        teacher: tuple[Tensor, nn.Module] | None,
+        key: Key | torch.Generator | None,
+    ) -> Tensor:
         if (teacher is None) != (self.distill == 0):
             need = "given" if self.distill else "None"
             raise ValueError(f"teacher must be {need} for distill = {self.distill}, got {teacher!r}")
@@ -183,6 +196,16 @@ class MultiMix(nn.Module):
         """The arguments."""
         dense = f", attention={self.attention!r}, nonlinearity={self.nonlinearity!r}" if self.dense else ""
         return f"tuples={self.tuples}, alpha={self.alpha}, dense={self.dense}{dense}, distill={self.distill}"
+
+
+_UNCOMPILED: list[Callable[..., Tensor]] = []
+
+
+def _uncompiled_loss() -> Callable[..., Tensor]:
+    """``MultiMix._loss`` that dynamo does not enter, made once; not at import, where dynamo costs seconds."""
+    if not _UNCOMPILED:
+        _UNCOMPILED.append(torch.compiler.disable(MultiMix._loss))
+    return _UNCOMPILED[0]
 
 
 def make_targets(labels: Tensor, classes: int, smoothing: float, dtype: torch.dtype) -> Float[Tensor, "m c"]:

@@ -109,10 +109,7 @@ def _stream(
     """The loss and its gradients with respect to logits and attention, one group of positions after the other."""
     logits, attention = student
     m, r, c = logits.shape
-    if logits.device.type == "cpu":
-        group, block, add_block = 1, max(_CPU_BLOCK // c, 64), _add_block
-    else:
-        group, block, add_block = max(_DEVICE_BLOCK // (tuples * (c + m)), 1), tuples, _compiled_add_block()
+    group, block, add_block = _blocks(logits.device, tuples, m, c)
     total = logits.new_zeros(())
     d_logits = torch.empty_like(logits)
     d_attention = None if attention is None else torch.empty_like(attention)
@@ -144,6 +141,13 @@ def _stream(
             d_kernel = d_kernel.mul_(outer)
         d_logits[:, start:stop] = d_scaled.baddbmm_(d_kernel, targets.expand(p, m, c)).transpose(0, 1)
     return total / r, d_logits.div_(r), None if d_attention is None else d_attention.div_(r)
+
+
+def _blocks(device: torch.device, tuples: int, m: int, c: int) -> tuple[int, int, Any]:
+    """How many positions and tuples are taken at a time, and what adds them."""
+    if device.type == "cpu":
+        return 1, max(_CPU_BLOCK // c, 64), _add_block
+    return max(_DEVICE_BLOCK // (tuples * (c + m)), 1), tuples, _compiled_add_block()
 
 
 def _add_block(
