@@ -130,7 +130,7 @@ class Mixer(ABC):
                 if array is not None:
                     array[untouched] = 1
             masks.params[untouched] = constant_masks(np.ones(1))
-        if self.interpolations > 1:  # truncated Gaussians of few pixels need not fall with lambda
+        if (np.diff(masks.weight, axis=1) > 0).any():  # truncated Gaussians of few pixels need not fall with lambda
             order = np.argsort(-masks.weight, axis=1, kind="stable")
             masks = masks.map(lambda x: np.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1))
         if not np.array_equal(unit, np.arange(len(masks.lam))):

@@ -20,7 +20,9 @@ _AUCTION_ROUNDS = 4096
 _ROUNDS_A_LOOK = 16
 
 
-def transport(saliency: Float[Tensor, "p n*n"], visible: Bool[Tensor, "p n*n"], t_eps: float) -> Int64[Tensor, "p n*n"]:
+def transport_blocks(
+    saliency: Float[Tensor, "p n*n"], visible: Bool[Tensor, "p n*n"], t_eps: float
+) -> Int64[Tensor, "p n*n"]:
     """The block to show at each place, a permutation of 0 .. n * n - 1 for each of p problems.
 
     ``saliency`` >= 0 of each block, ``visible`` places, ``t_eps`` >= 0 the cost of moving across the image. Invisible

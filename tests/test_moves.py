@@ -12,37 +12,29 @@ from mixops.moves import move_blocks
 
 
 def slow_move(images: np.ndarray, moves: np.ndarray, n: int) -> np.ndarray:
-    b, k, _ = moves.shape
     h, w = images.shape[-2] // n, images.shape[-1] // n
-    out = np.zeros((b, k, *images.shape[1:]), images.dtype)
-    for i in range(b):
-        for j in range(k):
-            for place in range(n * n):
-                y, x = divmod(place, n)
-                v, u = divmod(int(moves[i, j, place]), n)
-                block = images[i, ..., v * h : v * h + h, u * w : u * w + w]
-                out[i, j, ..., y * h : y * h + h, x * w : x * w + w] = block
+    out = np.zeros_like(images)
+    for i in range(len(images)):
+        for place in range(n * n):
+            y, x = divmod(place, n)
+            v, u = divmod(int(moves[i, place]), n)
+            block = images[i, ..., v * h : v * h + h, u * w : u * w + w]
+            out[i, ..., y * h : y * h + h, x * w : x * w + w] = block
     return out
 
 
 @given(
-    b=st.integers(1, 3), k=st.integers(1, 3), n=st.sampled_from([1, 2, 3, 4]), bh=st.integers(1, 3),
-    bw=st.integers(1, 3), middle=st.sampled_from([(), (1,), (3,), (2, 2)]), seed=st.integers(0, 99),
+    b=st.integers(1, 3), n=st.sampled_from([1, 2, 3, 4]), bh=st.integers(1, 3), bw=st.integers(1, 3),
+    middle=st.sampled_from([(), (1,), (3,), (2, 2)]), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_moves_equal_a_loop_over_blocks(b, k, n, bh, bw, middle, seed):
+def test_moves_equal_a_loop_over_blocks(b, n, bh, bw, middle, seed):
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 255, (b, *middle, n * bh, n * bw)).astype(np.uint8)
-    moves = np.argsort(rng.random((b, k, n * n)), -1).astype(np.int32)
+    moves = rng.integers(0, n * n, (b, n * n)).astype(np.int32)
     expected = slow_move(images, moves, n)
     np.testing.assert_array_equal(move_blocks(images, moves), expected)
     moved = move_blocks(torch.from_numpy(images), torch.from_numpy(moves))
     np.testing.assert_array_equal(moved.numpy(), expected)
-
-
-def test_the_order_of_rest_changes_nothing():
-    images = torch.rand(2, 3, 8, 12)
-    moves = np.broadcast_to(np.arange(16, dtype=np.int32), (2, 1, 16))
-    assert torch.equal(move_blocks(images, moves)[:, 0], images)
 
 
 @pytest.mark.parametrize(
@@ -55,4 +47,4 @@ def test_the_order_of_rest_changes_nothing():
 )
 def test_bad_arguments(shape, blocks, message):
     with pytest.raises(ValueError, match=message):
-        move_blocks(np.zeros(shape), np.zeros((2, 1, blocks), np.int32))
+        move_blocks(np.zeros(shape), np.zeros((2, blocks), np.int32))
