@@ -63,9 +63,8 @@ class Switch(Mixer):
 
     def draw_units(self, key: Key, u: Float64[np.ndarray, "u words"], height: int, width: int) -> UnitMasks:
         """The masks of all units, each from the member it chose."""
-        weights = np.asarray(self.weights)
-        edges = np.cumsum(weights) / weights.sum()
-        choice = np.searchsorted(edges, u[:, CHOICE], side="right")
+        edges = np.cumsum(np.asarray(self.weights))
+        choice = np.searchsorted(edges / edges[-1], u[:, CHOICE], side="right")  # the last edge is 1, above every u
         drawn = [member.draw_units(key, u, height, width) for member in self.mixers]
         dense = None
         if any(masks.dense is not None for masks in drawn):

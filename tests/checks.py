@@ -157,7 +157,7 @@ def weights_in_range_and_falling(case: Case, s: Setting, plan: MixPlan) -> None:
 def mask_is_in_range_and_means_the_label(case: Case, s: Setting, plan: MixPlan) -> None:
     """M is in [0, 1]; its mean is the label weight, or the sampled lambda is, where that was asked for."""
     size = s.interpolations * s.height * s.width
-    rows = np.unique(np.linspace(0, s.batch_size - 1, max(1, min(s.batch_size, 20_000 // size))).astype(int))
+    rows = np.unique(np.linspace(0, s.batch_size - 1, max(1, min(s.batch_size, 8_000 // size))).astype(int))
     masks = dense(plan, rows)
     assert masks.min() >= 0 and masks.max() <= 1
     if s.label == "sampled" and case.takes_label:
