@@ -29,12 +29,13 @@ from mixops.kernels.threads import run_sliced
 from mixops.key import Key
 from mixops.mixer import Mixer
 
+from .ffcv_decoder import PlannedCrop
 from .ffcv_graph import allocate, compiled_code_kept, ordered_stages, pipeline_of
 from .ffcv_iterator import Batch, Batches, EpochThread
 from .ffcv_records import IMAGE, Beton, CorruptRecord
 from .ffcv_stages import MixImage, MixLabel, MixStage
 
-__all__ = ["MixImage", "MixLabel", "MixLoader"]
+__all__ = ["MixImage", "MixLabel", "MixLoader", "PlannedCrop"]
 
 
 class MixLoader(Loader):
@@ -91,6 +92,8 @@ class MixLoader(Loader):
             self._beton = Beton(fname, self.reader.metadata.dtype)
         fields = dict.fromkeys(self.graph.root_nodes.values())
         self._images = [self._beton.images(name) for name in fields if self._beton.types[name] == IMAGE]
+        decoders = {node.id: node.decoder for node in self.graph.root_nodes}
+        self.crops = {node: decoder for node, decoder in decoders.items() if isinstance(decoder, PlannedCrop)}
         self._pipelines = [pipeline_of(leaf) for leaf in self.graph.leaf_nodes.values()]
 
     def key(self, epoch: int, step: int) -> Key:
@@ -142,7 +145,11 @@ class MixLoader(Loader):
                 for sample in ids[start:stop].tolist():
                     self._beton.read(images, sample)
         except CorruptRecord as error:
-            raise RuntimeError(f"{self._beton.name(sample)}: {error}") from error
+            raise RuntimeError(f"{self.name(sample)}: {error}") from error
+
+    def name(self, sample: int) -> str:
+        """What to call a sample in a message: its number, and the file it was made from where that is known."""
+        return self._beton.name(sample)
 
     def deliver(self, batch: Batch, outputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """What the training loop gets of a batch; ``last`` then is that batch, its ids, key and plan."""

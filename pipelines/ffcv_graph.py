@@ -20,6 +20,8 @@ from mixops.kernels.jit import njit
 from .ffcv_memory import slot_memory
 from .ffcv_stages import MixImage, MixLabel
 
+_compiled: dict[tuple[Any, ...] | None, list[Any]] = {}  # None: all that have a closure
+
 
 def ordered_stages(graph: Graph) -> list[list[int]]:
     """The nodes in the order they run in: groups, compiled and not in turn, all images mixed before any label."""
@@ -71,14 +73,26 @@ def pipeline_of(node: Node) -> list[Any]:
 
 @contextmanager
 def compiled_code_kept() -> Iterator[None]:
-    """While this lasts, what FFCV compiles of its own stages is kept on disk for the next process."""
+    """While this lasts, what FFCV compiles stays in memory, and of FFCV's own stages on disk for the next process.
+
+    In memory, since numba raises a ``KeyError`` where compiled code is garbage-collected in a cycle, as in a loader.
+    Functions without a closure are compiled once a process.
+    """
     plain = Compiler.__dict__["compile"]
 
     def compile_and_keep(cls: type[Compiler], code: Callable[..., Any], signature: Any = None) -> Any:
-        if not cls.is_enabled or not _can_be_kept(code):
-            return plain.__get__(None, cls)(code, signature)
+        if not cls.is_enabled:
+            return code
         parallel = getattr(code, "is_parallel", False) and cls.num_threads > 1
-        return njit(signature_or_function=signature, fastmath=True, parallel=parallel)(code)
+        known = None if code.__closure__ else (code, signature, parallel)
+        if known is not None and known in _compiled:
+            return _compiled[known][0]
+        if _can_be_kept(code):
+            function = njit(signature_or_function=signature, fastmath=True, parallel=parallel)(code)
+        else:
+            function = plain.__get__(None, cls)(code, signature)
+        _compiled.setdefault(known, []).append(function)
+        return function
 
     Compiler.compile = classmethod(compile_and_keep)
     try:

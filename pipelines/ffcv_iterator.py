@@ -23,6 +23,7 @@ from jaxtyping import Int64
 from mixops.key import Key
 from mixops.masks import constant_masks
 from mixops.mixer import Mixer
+from mixops.pairing import shorten
 from mixops.plan import MixPlan
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Batch:
                 ones = np.ones((b, 1))
                 self.plan = MixPlan(np.arange(b), ones, ones, constant_masks(ones), height, width)
             else:
-                self.plan = self.mixer.plan(self.key, batch_size=b, height=height, width=width, images=images)
+                mixer = shorten(self.mixer, b)
+                self.plan = mixer.plan(self.key, batch_size=b, height=height, width=width, images=images)
         return self.plan
 
 
@@ -85,9 +87,18 @@ class EpochThread(EpochIterator):
         self.loader.check_records(ids)
         if IS_CUDA:  # copies from this slot's pinned memory must be over before it is written to
             self.cuda_streams[batch_slot].synchronize()
-        batch = _running.batch = Batch(ids, self.loader.key(self.epoch, self.step), self.loader.mixer)
+        key = self.loader.key(self.epoch, self.step)
+        batch = _running.batch = Batch(ids, key, self.loader.mixer)
+        memory = self.memory_allocations["operation"]
+        rows = key.rank * self.loader.batch_size + np.arange(len(ids))  # of the global batch
         try:
-            return batch, super().run_pipeline(b_ix, batch_indices, batch_slot, cuda_event)
+            for node, decoder in self.loader.crops.items():
+                decoder.plan(memory[node], batch_slot, Key(key.seed, key.epoch, key.step), rows, ids)
+            outputs = super().run_pipeline(b_ix, batch_indices, batch_slot, cuda_event)
+            for node, decoder in self.loader.crops.items():
+                if failed := decoder.failures(memory[node], batch_slot, ids):
+                    raise RuntimeError(f"libffcv cannot decode {', '.join(map(self.loader.name, failed))}")
+            return batch, outputs
         except StopIteration as error:  # FFCV would take it for the end of the epoch
             raise RuntimeError("a stage raised StopIteration") from error
         finally:
