@@ -72,6 +72,8 @@ def _run(items: Generator[T, None, None], shared: _Shared[T], depth: int) -> Non
     try:
         for item in items:
             with shared.changed:
+                if shared.stopped:
+                    break
                 shared.ready.append(item)
                 shared.changed.notify_all()
                 del item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,22 @@ def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def jpeg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """101 small JPEGs in 5 classes."""
     return make_jpeg_folder(tmp_path_factory.mktemp("jpegs"), 101)
+
+
+@pytest.fixture(scope="session")
+def roots(jpeg_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The JPEGs in the form that a backend reads; skips where the backend is not installed."""
+    written: list[Path] = []
+
+    def root(backend: str) -> Path:
+        if backend != "ffcv":
+            return jpeg_folder
+        pytest.importorskip("ffcv", reason="ffcv is not installed")
+        if not written:
+            from loaders.convert import convert
+
+            written.append(tmp_path_factory.mktemp("beton") / "jpegs.beton")
+            convert(jpeg_folder, written[0], num_threads=2)
+        return written[0]
+
+    return root
