@@ -50,8 +50,9 @@ def literal_loss(
     entropy = -((weights.to(precise) @ targets(logits.shape[-1]).to(precise)) * log_p).sum(-1)
     if teacher is not None:
         with torch.no_grad():
-            teacher_logits, _, _ = teacher.interpolate(lam.to(teacher.features.dtype))
-            teacher_p = teacher_logits.softmax(-1, dtype=precise)
+            teacher_logits, _, seen = teacher.interpolate(lam.to(teacher.features.dtype))
+            seen = (seen > LEAST_ATTENTION)[..., None]  # where it sees nothing, the teacher finds all classes equal
+            teacher_p = torch.where(seen, teacher_logits, 0).softmax(-1, dtype=precise)
         entropy = (1 - distill) * entropy - distill * (teacher_p * log_p).sum(-1)
     s = torch.where(s > LEAST_ATTENTION, s, 0).to(precise)
     return ((entropy * s).sum(1) / s.sum(1).clamp_min(torch.finfo(precise).tiny)).mean()

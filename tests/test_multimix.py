@@ -45,7 +45,8 @@ def reference(z, w, b, y, lam, attention=None, distill=0.0, teacher=None):
         for i in range(m):
             u = z[i].mean(0) if kind == "gap" else y[i] @ w
             scores = np.array([z[i, j] @ u for j in range(r)])
-            out[i] = softmax(scores) if nonlinearity == "softmax" else np.maximum(scores, 0) / np.maximum(scores, 0).sum()
+            positive = np.maximum(scores, 0)
+            out[i] = softmax(scores) if nonlinearity == "softmax" else positive / (positive.sum() or 1)
         return out
 
     def interpolate(a, j, k):
@@ -77,7 +78,9 @@ def numpy(*tensors):
 
 def problem(m=6, d=5, c=4, n=9, spatial=(2, 3), seed=0, bias=True, kind=nn.Linear):
     g = torch.Generator().manual_seed(seed)
-    head = kind(d, c, bias=bias).to(DOUBLE)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        head = kind(d, c, bias=bias).to(DOUBLE)
     features = torch.randn(m, d, *spatial, generator=g, dtype=DOUBLE).requires_grad_()
     labels = torch.randint(c, (m,), generator=g)
     lam = dirichlet(g, positions=int(np.prod(spatial)), tuples=n, samples=m).double()
@@ -333,6 +336,16 @@ def reference_term(z, head, y, lam, j, k):
     column = a[:, j] * lam[j, :, k]
     p = softmax(w @ (column / column.sum() @ z[:, j]) + b)
     return -(column / column.sum() @ y) @ np.log(p), column.sum()
+
+
+def test_a_teacher_without_attention_finds_all_classes_equal():
+    head, features, labels, lam = problem(spatial=(3,))
+    blind = torch.zeros(6, 3, 5, dtype=DOUBLE), problem(seed=1)[0]
+    values = []
+    for variant in (loss := MultiMix(head, dense=True, distill=1.0), literal_twin(loss)):
+        values.append(variant(features.mT, labels, lam=lam, teacher=blind).item())
+    uniform = MultiMix(head, dense=True)(features.mT, torch.full((6, 4), 0.25, dtype=DOUBLE), lam=lam).item()
+    assert values == pytest.approx([uniform, uniform], abs=1e-12)
 
 
 def test_the_draw_is_a_function_of_the_key():
