@@ -9,6 +9,7 @@ import ast
 from typing import Any
 
 from .cutmix import CutMix
+from .fmix import FMix
 from .gmix import GMix
 from .hmix import HMix
 from .matching import OptimalMatching
@@ -16,7 +17,7 @@ from .mixer import Mixer
 from .mixup import MixUp
 from .switch import Switch
 
-MIXERS: dict[str, type[Mixer]] = {m.__name__: m for m in (MixUp, CutMix, HMix, GMix, Switch)}
+MIXERS: dict[str, type[Mixer]] = {m.__name__: m for m in (MixUp, CutMix, HMix, GMix, FMix, Switch)}
 
 
 def parse_mixer(text: str) -> Mixer | None:
