@@ -1,19 +1,64 @@
-"""``mixstage`` on the command line. Each command is a function of a module that is imported when the command runs."""
+"""``mixstage`` on the command line.
+
+Commands that are one function of a module are named in a table and imported when they are called: ``mixstage doctor`` has to
+work where half of the rest cannot be imported.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import typer
+from typer.core import TyperGroup
 
 from mixops.text import parse_mixer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Mixed-sample augmentation inside the image loader.")
-bench = typer.Typer(no_args_is_help=True, help="Measure throughput; every figure against a peer and a physical limit.")
+
+class _Later(TyperGroup):
+    """A group with commands that are imported when they are asked for: {name: module of this package}."""
+
+    modules: ClassVar[dict[str, str]]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.modules})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.modules:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(self.modules[cmd_name], __package__)
+        single = typer.Typer(add_completion=False)
+        single.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(single)
+
+
+class _Commands(_Later):
+    modules: ClassVar[dict[str, str]] = {name: f".{name}" for name in ("check", "convert", "doctor")}
+
+
+class _Benchmarks(_Later):
+    modules: ClassVar[dict[str, str]] = {
+        name: f".bench.{name}" for name in ("ffcv", "kernels", "matching", "multimix", "pipeline", "plan", "puzzle")
+    }
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=False, help="Mixed-sample augmentation inside the image loader."
+)
+bench = typer.Typer(
+    cls=_Benchmarks, no_args_is_help=True, help="Measure speed; every figure beside a peer and a physical limit."
+)
+
+
+@bench.callback()
+def _bench() -> None:
+    pass
+
+
 app.add_typer(bench, name="bench")
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]

@@ -12,13 +12,20 @@ from loaders.cli import app
 from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
 from mixops.text import MIXERS, parse_mixer
 
-COMMANDS = ("demo", "train", "preview")
+COMMANDS = ("check", "convert", "demo", "doctor", "preview", "train")
+BENCHMARKS = ("ffcv", "kernels", "matching", "multimix", "pipeline", "plan", "puzzle")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command: str) -> None:
-    result = CliRunner().invoke(app, [command, "--help"])
+@pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["bench", name] for name in BENCHMARKS], ids=" ".join)
+def test_every_command_has_help(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0 and "Usage" in result.output
+
+
+@pytest.mark.parametrize("group, names", [([], (*COMMANDS, "bench")), (["bench"], BENCHMARKS)])
+def test_help_lists_the_commands(group: list[str], names: tuple[str, ...]) -> None:
+    output = CliRunner().invoke(app, [*group, "--help"]).output
+    assert all(f" {name} " in output for name in names)
 
 
 @pytest.mark.parametrize(
