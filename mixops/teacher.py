@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .saliency import unwrap
+
 
 class EmaTeacher(nn.Module):
     """A copy of ``model`` that follows it, in evaluation mode and without gradients.
@@ -31,13 +33,13 @@ class EmaTeacher(nn.Module):
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
         self.decay = decay
-        self.module = copy.deepcopy(unwrapped(model)).requires_grad_(False).eval()
+        self.module = copy.deepcopy(unwrap(model)).requires_grad_(False).eval()
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Moves the average towards ``model``, wrapped or not; ``ValueError`` if its tensors are not the teacher's."""
         averaged: tuple[list[Tensor], list[Tensor]] = ([], [])
-        mine, theirs = tensors(self.module), tensors(unwrapped(model))
+        mine, theirs = tensors(self.module), tensors(unwrap(model))
         if mine.keys() != theirs.keys():
             names = sorted(mine.keys() ^ theirs.keys())
             raise ValueError(f"model must have the parameters and buffers of the teacher, got a difference in {names}")
@@ -69,17 +71,6 @@ class EmaTeacher(nn.Module):
     def extra_repr(self) -> str:
         """The decay."""
         return f"decay={self.decay}"
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel, DataParallel and torch.compile."""
-    while True:
-        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            model = model.module
-        elif "_orig_mod" in model._modules:
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:

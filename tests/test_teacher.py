@@ -13,7 +13,8 @@ from torch import nn
 
 from mixops.key import Key
 from mixops.multimix import MultiMix
-from mixops.teacher import EmaTeacher, unwrapped
+from mixops.saliency import unwrap
+from mixops.teacher import EmaTeacher
 
 
 class Net(nn.Module):
@@ -36,7 +37,7 @@ class Net(nn.Module):
 
 
 def train(model, steps, teacher=None):
-    inner = unwrapped(model)
+    inner = unwrap(model)
     optimizer = torch.optim.SGD(inner.parameters(), lr=0.1)
     states = []
     for step in range(steps):
