@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .plan import MixPlan
+from .uncompiled import uncompiled
 
 Backend = Literal["eager", "numba", "triton"]
 _LAYOUTS = ("NCHW", "NHWC")
@@ -25,6 +26,7 @@ _FUSED_OUT = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 _TRITON_IN = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
 
+@uncompiled
 def mix_images(
     images: Any,
     plan: MixPlan | None,

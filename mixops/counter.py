@@ -1,10 +1,13 @@
 """The step counter of a mixer that is called without a key, as a collate function or timm's ``mixup_fn`` is.
 
 In a DataLoader worker the seed is the worker's own (torch draws a new one each epoch), so that workers and epochs differ;
-in the main process it is ``torch.initial_seed()`` and the rank is that of ``torch.distributed``.
+in the main process it is ``torch.initial_seed()``. The rank is that of ``torch.distributed`` or, in a worker that was not
+forked from an initialised process, the environment variable RANK that launchers set: ranks are often seeded alike.
 """
 
 from __future__ import annotations
+
+import os
 
 import torch
 
@@ -26,8 +29,7 @@ class StepCounter:
         else:
             self._seed = torch.initial_seed() if self._seed is None else self._seed
             seed = self._seed
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        key = Key(seed % 2**64, 0, self._step, torch.distributed.get_rank() if distributed else 0)
+        key = Key(seed % 2**64, 0, self._step, _rank())
         self._step += 1
         return key
 
@@ -40,3 +42,9 @@ class StepCounter:
         if set(state) != {"seed", "step"}:
             raise ValueError(f"state must have the keys seed and step, got {sorted(state)}")
         self._seed, self._step = int(state["seed"]), int(state["step"])
+
+
+def _rank() -> int:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    return int(os.environ.get("RANK", 0))

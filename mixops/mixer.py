@@ -25,6 +25,7 @@ from .masks import constant_masks, mask_means
 from .matching import OptimalMatching
 from .pairing import draw_blocks
 from .plan import MixPlan
+from .uncompiled import uncompiled
 
 APPLY, CHOICE, CENTRE_Y, CENTRE_X = range(4)  # the words that the outputs of a unit share
 _SHARED, _PER_OUTPUT = 4, 3
@@ -93,6 +94,7 @@ class Mixer(ABC):
     def draw_units(self, key: Key, u: Float64[np.ndarray, "u words"], height: int, width: int) -> UnitMasks:
         """The masks of all units from their uniform words."""
 
+    @uncompiled
     def plan(self, key: Key, *, batch_size: int, height: int, width: int, images: Any = None) -> MixPlan:
         """Draws the plan of one batch, a pure function of the arguments.
 
@@ -147,6 +149,7 @@ class Mixer(ABC):
         changed = [f"{f.name}={value!r}" for f, value in parts if f.kw_only and value != f.default]
         return f"{type(self).__name__}({', '.join(positional + changed)})"
 
+    @uncompiled
     def __call__(
         self,
         images: Any,

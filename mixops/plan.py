@@ -52,6 +52,8 @@ class MixPlan:
         shapes: list[tuple[str, tuple[int, ...]]] = [("partner", (b,)), ("lam", (b, k)), ("params", (b, k, FLOATS))]
         if self.dense is not None:
             shapes.append(("dense", (b, k, self.height, self.width)))
+        if self.moves is not None:
+            shapes.append(("moves", (b, k, 2, self.moves.shape[-1])))
         for name, shape in shapes:
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
@@ -85,8 +87,7 @@ class MixPlan:
         ``logits`` (b * k, classes), ``labels`` int (b,), torch or numpy. A right guess of the heavier label of a 0.7/0.3
         mixture counts 0.7.
         """
-        guess = np.asarray(_numpy(logits)).argmax(-1)
-        own = np.asarray(_numpy(labels))
+        guess, own = _numpy(logits.argmax(-1)), _numpy(labels)  # NumPy has no bfloat16, and class numbers are less to move
         if guess.shape != (self.batch_size * self.interpolations,) or own.shape != (self.batch_size,):
             raise ValueError(
                 f"logits must have {self.batch_size * self.interpolations} rows and labels {self.batch_size}, "
@@ -128,21 +129,31 @@ class MixPlan:
 
 
 def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
-    """One plan for the concatenated batches of ``plans``; partners stay within their own batch."""
+    """One plan for the concatenated batches of ``plans``; partners stay within their own batch.
+
+    Raises ``ValueError`` unless the plans have one size, one number of outputs, and all or none of them moved blocks.
+    """
     if not plans:
         raise ValueError("plans must not be empty")
+    first = plans[0]
+    for plan in plans:
+        same = (plan.interpolations, plan.height, plan.width) == (first.interpolations, first.height, first.width)
+        if not same or (plan.moves is None) != (first.moves is None):
+            raise ValueError(f"plans must be alike, got {first} and {plan}")
     if len(plans) == 1:
-        return plans[0]
+        return first
     starts = np.cumsum([0] + [plan.batch_size for plan in plans[:-1]])
-
-    def join(name: str) -> Any:
-        parts = [getattr(plan, name) for plan in plans]
-        return None if parts[0] is None else np.concatenate(parts)
-
+    dense = moves = None
+    if any(plan.dense is not None for plan in plans):
+        dense = np.concatenate([plan.mask().astype(np.float32) for plan in plans])
+    if first.moves is not None:
+        moves = np.concatenate([plan.moves for plan in plans if plan.moves is not None])
     return MixPlan(
         partner=np.concatenate([plan.partner + start for plan, start in zip(plans, starts, strict=True)]),
-        weight=join("weight"), lam=join("lam"), params=join("params"), dense=join("dense"), moves=join("moves"),
-        height=plans[0].height, width=plans[0].width,
+        weight=np.concatenate([plan.weight for plan in plans]),
+        lam=np.concatenate([plan.lam for plan in plans]),
+        params=np.concatenate([plan.params for plan in plans]),
+        height=first.height, width=first.width, dense=dense, moves=moves,
     )  # fmt: skip
 
 

@@ -14,10 +14,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from .plan import MixPlan
+from .uncompiled import uncompiled
 
 SparseTargets: TypeAlias = tuple[Int64[Tensor, "n a"], Float[Tensor, "n a"]]
 
 
+@uncompiled
 def mix_targets(labels: Any, plan: MixPlan, *, num_classes: int | None = None, smoothing: float = 0.0) -> Any:
     """Dense targets of the mixed images, float32 (b * k, classes), torch or NumPy as ``labels`` are.
 
@@ -48,6 +50,7 @@ def mix_targets(labels: Any, plan: MixPlan, *, num_classes: int | None = None, s
     return targets.flatten(0, 1)
 
 
+@uncompiled
 def sparse_targets(labels: Int64[Tensor, " b"], plan: MixPlan) -> SparseTargets:
     """Targets as classes (b * k, 2) int64 and their weights (b * k, 2) float32: own first, partner second."""
     _check_rows(labels, plan)
