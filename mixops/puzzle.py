@@ -126,9 +126,9 @@ class PuzzleMix(BetaMixer):
             visible = torch.stack([mask > 0, mask < 1], 2).view(shape)
             found = transport_blocks(both.reshape(-1, n * n), visible.view(-1, n * n), self.t_eps)
             moves = found.view(shape).to(torch.int32).cpu().numpy()
-        least = torch.stack([shares.min(), problem.vertical.min(), problem.horizontal.min()]).tolist()
+        least = torch.stack([saliency.min().float(), problem.vertical.min(), problem.horizontal.min()]).tolist()
         if least[0] < 0:
-            raise ValueError(f"saliency must be at least 0, got blocks with a share of {least[0]:.3g}")
+            raise ValueError(f"saliency must be at least 0, got {least[0]:.3g}")
         if min(least[1:]) < 0:
             raise ValueError(
                 f"std must undo the normalisation of images, so that they span [0, 1], got {self.std} for "

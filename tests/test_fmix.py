@@ -46,8 +46,8 @@ def test_horizontal_and_vertical_energy_are_equal_on_square_images():
     ratio = (found * frequency).sum() / (found * frequency[:, None]).sum()
     assert 0.9 < ratio < 1.1
     # pure horizontal and pure vertical waves: one frequency holds most of their energy, so it takes more fields
-    found = energies(32, 32, fields=16_000)
-    assert 0.95 < found[0, 1:16].sum() / found[1:16, 0].sum() < 1.05
+    found = energies(32, 32, fields=6_000)
+    assert 0.92 < found[0, 1:16].sum() / found[1:16, 0].sum() < 1.08
 
 
 def test_a_reader_of_the_wrong_axis_is_found_out():
