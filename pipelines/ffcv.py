@@ -30,8 +30,9 @@ from mixops.key import Key
 from mixops.mixer import Mixer
 
 from .ffcv_decoder import PlannedCrop
-from .ffcv_graph import allocate, compiled_code_kept, ordered_stages, pipeline_of
+from .ffcv_graph import allocate, ordered_stages, pipeline_of
 from .ffcv_iterator import Batch, Batches, EpochThread
+from .ffcv_numba import compiled_code_kept
 from .ffcv_records import IMAGE, Beton, CorruptRecord
 from .ffcv_stages import MixImage, MixLabel, MixStage
 

@@ -112,8 +112,7 @@ class EpochThread(EpochIterator):
                 break
             except Empty:
                 if not self.is_alive() and self.output_queue.empty():
-                    item = None
-                    break
+                    raise RuntimeError(f"the thread that loads {self.loader.fname} is gone") from None
         if item is None:
             if self.failure is not None:
                 message = f"epoch {self.epoch}, step {self.step} of {self.loader.fname}: {self.failure}"
