@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -11,7 +12,6 @@ from torch import nn
 
 from mixops import CutMix, GMix, Key, MixUp, OptimalMatching, Switch
 from mixops.manifold import ManifoldMix
-import reference
 
 
 class Net(nn.Module):
