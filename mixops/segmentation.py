@@ -71,7 +71,11 @@ def _sources(maps: Shaped[Tensor, "b ..."], plan: MixPlan) -> tuple[Tensor, Tens
     from .moves import move_blocks
 
     moves = torch.from_numpy(plan.moves).to(maps.device)  # (b, k, 2, blocks)
-    return move_blocks(maps, moves[:, :, 0]), move_blocks(maps[partner], moves[:, :, 1])
+    own, other = (
+        torch.stack([move_blocks(source, moves[:, k, side]) for k in range(plan.interpolations)], 1)
+        for side, source in enumerate((maps, maps[partner]))
+    )
+    return own, other
 
 
 def _masks(plan: MixPlan, maps: Tensor) -> Float[Tensor, "b k h w"]:
