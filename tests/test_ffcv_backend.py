@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -118,26 +120,29 @@ def test_a_file_without_names(jpeg: Path, tmp_path: Path) -> None:
         assert torch.equal(x, y)
 
 
+WRITE = """
+import sys
+from ffcv.fields import FloatField, IntField, RGBImageField
+from ffcv.writer import DatasetWriter
+from torchvision.datasets import ImageFolder
+
+class WithNumber:
+    images = ImageFolder(sys.argv[1])
+    def __len__(self):
+        return len(self.images)
+    def __getitem__(self, i):
+        return i * 0.5, *self.images[i]
+
+fields = {"number": FloatField(), "image": RGBImageField(write_mode="raw"), "label": IntField()}
+DatasetWriter(sys.argv[2], fields, num_workers=2).from_indexed_dataset(WithNumber())
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # FFCV's writer forks a process with threads
 def test_a_file_that_ffcv_wrote(folder: Path, tmp_path: Path, raw: Path) -> None:
-    from ffcv.fields import FloatField, IntField, RGBImageField
-    from ffcv.writer import DatasetWriter
-    from torchvision.datasets import ImageFolder
-
-    class WithNumber:
-        def __init__(self) -> None:
-            self.images = ImageFolder(folder)
-
-        def __len__(self) -> int:
-            return len(self.images)
-
-        def __getitem__(self, i: int) -> Any:
-            image, label = self.images[i]
-            return i * 0.5, image, label
-
-    fields = {"number": FloatField(), "image": RGBImageField(write_mode="raw"), "label": IntField()}
-    DatasetWriter(str(tmp_path / "a.beton"), fields, num_workers=1).from_indexed_dataset(WithNumber())
+    """In a process of its own, for FFCV's writer forks."""
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    subprocess.run([sys.executable, "-c", WRITE, str(folder), str(tmp_path / "a.beton")], check=True, timeout=200)
     for (x, y), (u, v) in zip(batches(tmp_path / "a.beton", "ffcv"), batches(raw, "ffcv"), strict=True):
         assert torch.equal(x, u) and torch.equal(y, v)
 
