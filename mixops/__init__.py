@@ -6,12 +6,14 @@ from .fmix import FMix
 from .gmix import GMix
 from .hmix import HMix
 from .key import Key
+from .manifold import ManifoldMix
 from .matching import OptimalMatching
 from .mixup import MixUp
 from .multimix import MultiMix
 from .plan import MixPlan
 from .puzzle import PuzzleMix
 from .saliency import gradient_saliency
+from .segmentation import mix_label_maps
 from .switch import Switch
 from .targets import mix_targets, soft_cross_entropy, sparse_targets
 from .teacher import EmaTeacher
@@ -23,6 +25,7 @@ __all__ = [
     "GMix",
     "HMix",
     "Key",
+    "ManifoldMix",
     "MixPlan",
     "MixUp",
     "MultiMix",
@@ -31,6 +34,7 @@ __all__ = [
     "Switch",
     "gradient_saliency",
     "mix_images",
+    "mix_label_maps",
     "mix_targets",
     "soft_cross_entropy",
     "sparse_targets",
