@@ -191,6 +191,8 @@ def _run_numba(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor
 
 
 def _from_numpy(images: np.ndarray) -> Tensor:
+    if any(stride < 0 for stride in images.strides):
+        images = np.ascontiguousarray(images)  # flipped by NumPy; torch has no negative strides
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # read-only arrays are welcome: nothing is written to them
         return torch.from_numpy(images)

@@ -19,7 +19,7 @@ import reference
 from scipy import stats
 
 import mixops
-from mixops import CutMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, Switch, mix_images, mix_targets
+from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, Switch, mix_images, mix_targets
 from mixops.mixer import Mixer
 
 Formula = Callable[[float, int, int, int, int], np.ndarray]  # lambda, centre y, centre x, height, width -> mask
@@ -65,6 +65,7 @@ MIXERS: dict[str, Case] = {
     ),
     "gmix": Case(GMix, reference.gmix_mask),
     "gmix-paper": Case(partial(GMix, convention="paper"), partial(reference.gmix_mask, convention="paper"), whole=False),
+    "fmix": Case(FMix),
     "switch": Case(_switch, whole=False),
 }
 
