@@ -58,6 +58,7 @@ class Epoch:
                 batch = self._batches.next(f"step {self.meter.step} of epoch {self.meter.epoch}")
             self._job.bad.deliver(batch.rejected)
         except StopIteration:
+            self.meter.complete = True
             self.close()
             log_epoch(self.stats())
             raise

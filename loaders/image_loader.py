@@ -246,7 +246,9 @@ class ImageLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch is, as small JSON values; to be taken while iterating, or between epochs."""
-        epoch, step = (self._epoch, self._step) if self._meter is None else (self._meter.epoch, self._meter.step)
+        epoch, step = self._epoch, self._step
+        if self._meter is not None and not self._meter.complete:
+            epoch, step = self._meter.epoch, self._meter.step
         return LoaderState(epoch, step, self._config()).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -29,10 +29,11 @@ class LoaderStats:
 
 
 class Meter:
-    """Counts what one epoch has delivered; ``step`` is the next one."""
+    """Counts what one epoch has delivered; ``step`` is the next one, ``complete`` says that there was none."""
 
     def __init__(self, epoch: int, step: int) -> None:
         self.epoch, self.step = epoch, step
+        self.complete = False
         self._images = 0
         self._waited = 0.0
         self._began = time.perf_counter()
