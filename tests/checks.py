@@ -20,7 +20,8 @@ from scipy import stats
 
 import mixops
 from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, Switch, mix_images, mix_targets
-from mixops.mixer import Mixer
+from mixops.masks import mask_means
+from mixops.mixer import Draw, Mixer
 
 Formula = Callable[[float, int, int, int, int], np.ndarray]  # lambda, centre y, centre x, height, width -> mask
 
@@ -250,6 +251,15 @@ def with_lambdas(mixer: Mixer, lam: Any, height: int, width: int, step: int = 0)
     rows = np.arange(len(lam))
     with mock.patch("mixops.mixer.symmetric_beta", lambda u, alpha: lam.copy()):
         return mixer.plan_pairs(Key(step=step), np.roll(rows, 1), rows, height=height, width=width)
+
+
+def injected(mixer: Any, lam: Any, cy: Any, cx: Any, height: int, width: int, partner: Any = None) -> MixPlan:
+    """A plan with given lambdas (b, k) and centres in pixels (b,), by the mask of a mixer; partners roll by one."""
+    lam = np.atleast_2d(np.asarray(lam, np.float64))
+    cy, cx = (np.broadcast_to((np.asarray(c) + 0.5) / side, len(lam)) for c, side in ((cy, height), (cx, width)))
+    params = mixer.masks(Draw(Key(), lam, cy, cx), height, width)
+    partner = np.roll(np.arange(len(lam)), 1) if partner is None else np.asarray(partner)
+    return MixPlan(partner, mask_means(params, height, width), lam, params, height, width)
 
 
 def finite_at_the_ends(case: Case) -> None:
