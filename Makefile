@@ -10,7 +10,7 @@ demo: .venv/base
 	$(BIN)/mixstage demo
 
 test: .venv/dev .venv/ffcv
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
