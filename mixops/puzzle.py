@@ -39,7 +39,7 @@ class PuzzleMix(BetaMixer):
     """
 
     _: KW_ONLY
-    block_num: Sequence[int] = (2, 4, 8, 16)
+    block_num: int | Sequence[int] = (2, 4, 8, 16)
     n_labels: int = 3
     beta: float = 1.2
     gamma: float = 0.5
@@ -51,10 +51,10 @@ class PuzzleMix(BetaMixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        numbers = (self.block_num,) if isinstance(self.block_num, int) else tuple(self.block_num)
-        if not numbers or min(numbers) < 2:
-            raise ValueError(f"block_num must hold numbers of at least 2, got {self.block_num}")
-        object.__setattr__(self, "block_num", numbers)
+        if not self._block_nums or min(self._block_nums) < 2:
+            raise ValueError(f"block_num must be numbers of at least 2, got {self.block_num}")
+        if not isinstance(self.block_num, int):
+            object.__setattr__(self, "block_num", self._block_nums)
         for name, least, most in (
             ("n_labels", 2, np.inf), ("beta", 0, np.inf), ("gamma", 0, 1), ("eta", 0, np.inf), ("neigh_size", 1, np.inf),
             ("t_eps", 0, np.inf),
@@ -65,6 +65,10 @@ class PuzzleMix(BetaMixer):
             object.__setattr__(self, "std", tuple(float(s) for s in self.std))
             if not (self.std and min(self.std) > 0):
                 raise ValueError(f"std must be positive, got {self.std}")
+
+    @property
+    def _block_nums(self) -> tuple[int, ...]:
+        return (self.block_num,) if isinstance(self.block_num, int) else tuple(self.block_num)
 
     def plan(
         self,
@@ -147,7 +151,7 @@ class PuzzleMix(BetaMixer):
         return torch.tensor(std, device=images.device).expand(channels)
 
     def _draw_block_num(self, key: Key, height: int, width: int) -> int:
-        fitting = [n for n in self.block_num if height % n == 0 and width % n == 0]
+        fitting = [n for n in self._block_nums if height % n == 0 and width % n == 0]
         if not fitting:
             raise ValueError(
                 f"block_num must have a number that divides both sides of {height}x{width}, got {self.block_num}"

@@ -24,7 +24,7 @@ from torch.nn.functional import pad
 
 SWEEPS = 48
 RELAXATION = 1.7
-LEVELS = (-0.10, -0.05, 0.0, 0.05, 0.10)  # around the nominal one, in units of 1 / n^2
+LEVELS = (-0.05, 0.0, 0.05)  # around the nominal one, in units of 1 / n^2
 EPSILON = 1e-8  # the authors' guard of log(lambda)
 
 
@@ -56,7 +56,7 @@ def solve_masks(
     nominal = eta / n**2 * (torch.log(1 - lam + EPSILON) - torch.log(lam + EPSILON))  # (k, b)
     offsets = torch.tensor(LEVELS, device=u.device, dtype=u.dtype) / n**2
     levels = (nominal + offsets[:, None, None]).flatten(0, 1).sort(0, descending=True).values  # (c, b), masks grow along c
-    energy, count = _energies(problem, u, bias, levels, len(lam))
+    energy, count = _energies(problem, u, bias, levels)
     # lambda moves the energy of a mask only through its number of layers, so every level is a candidate of every lambda;
     # a larger lambda prefers a larger mask, and cummin keeps rounding from saying otherwise
     best = (energy + nominal[:, None] * count).argmin(1).cummin(0).values  # (k, b)
@@ -164,12 +164,12 @@ def _relax(problem: MaskProblem, labels: int, eta: float) -> tuple[Tensor, Tenso
     return u.sort(0, descending=True).values, bias
 
 
-def _energies(problem: MaskProblem, u: Tensor, bias: Tensor, levels: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+def _energies(problem: MaskProblem, u: Tensor, bias: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """The energy without lambda's part and the number of layers of the cut of u at each level: both (levels, b)."""
     layers = len(u)
     down, right = problem.vertical.permute(1, 2, 0), problem.horizontal.permute(1, 2, 0)
     energies, counts = [], []
-    for level in levels.split(chunk):  # what one lambda needs at a time stays in the cache
+    for level in levels.split(len(levels) if u.is_cuda else 2):  # what a CPU can hold in its cache
         above = (u > level[:, None, None, None]).to(u.dtype)  # (c, layers, n, n, b)
         mask = above.sum(1)
         energy = (above * bias).sum((1, 2, 3))

@@ -315,8 +315,8 @@ def test_options():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"block_num": 1}, "block_num must hold numbers of at least 2, got 1"),
-        ({"block_num": ()}, "block_num must hold numbers of at least 2"),
+        ({"block_num": 1}, "block_num must be numbers of at least 2, got 1"),
+        ({"block_num": ()}, "block_num must be numbers of at least 2"),
         ({"n_labels": 1}, r"n_labels must be in \[2, inf\], got 1"),
         ({"gamma": 1.5}, r"gamma must be in \[0, 1\], got 1.5"),
         ({"beta": -1}, "beta must be in"),
