@@ -23,7 +23,7 @@ from torch import Tensor
 from .dirichlet import Weights, normalised
 from .multimix_literal import LEAST_ATTENTION, View, literal_loss
 
-_CPU_BLOCK = 2**17  # logits of a block of tuples: half a megabyte, a core's cache
+_CPU_BLOCK = 2**18  # logits of a block of tuples: a megabyte, a core's cache
 _DEVICE_BLOCK = 2**25  # and of a group of positions: enough to keep a large GPU busy
 
 
