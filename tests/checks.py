@@ -258,7 +258,7 @@ def injected(mixer: Any, lam: Any, cy: Any, cx: Any, height: int, width: int, pa
     lam = np.atleast_2d(np.asarray(lam, np.float64))
     cy, cx = (np.broadcast_to((np.asarray(c) + 0.5) / side, len(lam)) for c, side in ((cy, height), (cx, width)))
     params = mixer.masks(Draw(Key(), lam, cy, cx), height, width)
-    partner = np.roll(np.arange(len(lam)), 1) if partner is None else np.asarray(partner)
+    partner = np.roll(np.arange(len(lam)), 1) if partner is None else np.array(partner)
     return MixPlan(partner, mask_means(params, height, width), lam, params, height, width)
 
 
