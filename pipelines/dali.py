@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mixops.masks import CX, CY, DV, V0, X0, X1, Y0, Y1, A
+from mixops.mixup import MixUp
 from mixops.targets import check_smoothing
 
 from .dali_matching import match
@@ -30,7 +31,6 @@ __all__ = ["PlanSource", "mix", "plan_source"]
 
 plan_source = PlanSource
 _LAYOUTS = ("CHW", "HWC")
-_ROUND = 2.0**23  # a float32 that it is added to keeps its integer part, rounded half to even
 
 
 def mix(
@@ -75,8 +75,6 @@ def mix(
     else:
         partner = match(images, plans, pairing[0], pairing[1], layout, exact=dtype == types.UINT8)
     mixed = _blend(images, fn.permute_batch(images, indices=partner), _mask(masks, plans, layout, images.device))
-    if dtype == types.UINT8:
-        mixed = mixed + _ROUND - _ROUND
     if dtype != types.FLOAT:
         mixed = fn.cast(mixed, dtype=dtype)
     mixed = fn.reshape(mixed, layout=layout if plans.mixer.interpolations == 1 else f"F{layout}")
@@ -111,6 +109,8 @@ def _mask(masks: Any, plans: PlanSource, layout: str, device: str) -> Any:
         d = t - floats(centre)
         return inside * math.exp(-floats(A) * d * d)
 
+    if isinstance(plans.mixer, MixUp):
+        return floats(V0)
     return floats(V0) + floats(DV) * axis(Y0, Y1, CY, plans.height, 1) * axis(X0, X1, CX, 1, plans.width)
 
 
