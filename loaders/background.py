@@ -1,16 +1,16 @@
 """An iterator that runs in a thread of its own, a bounded number of items ahead.
 
 Whoever takes items waits in one place only, with a timeout. The thread never outlives its ``Background``: ``close``,
-garbage collection and the end of the interpreter stop it.
+garbage collection and the end of the interpreter stop it. The two sides share C queues and no lock of Python's, which an
+interrupt (Ctrl-C) in the middle of taking it could leave locked.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 import weakref
-from collections import deque
 from collections.abc import Generator
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -20,9 +20,9 @@ class Background(Generic[T]):
     """Runs ``items`` in a thread and keeps up to ``depth`` of them ready."""
 
     def __init__(self, items: Generator[T, None, None], depth: int, timeout: float) -> None:
-        self._shared: _Shared[T] = _Shared()
+        self._shared: _Shared[T] = _Shared(depth)
         self._timeout = timeout
-        thread = threading.Thread(target=_run, args=(items, self._shared, depth), name="mixstage-loader", daemon=True)
+        thread = threading.Thread(target=_run, args=(items, self._shared), name="mixstage-loader", daemon=True)
         self._stop = weakref.finalize(self, _stop, self._shared, thread, timeout)  # runs at exit, too
         thread.start()
 
@@ -30,70 +30,69 @@ class Background(Generic[T]):
         """The next item. Raises ``StopIteration`` at the end, what the iterator raised in its place among the items, and
         ``TimeoutError`` saying that it waited for ``what``.
         """
-        shared = self._shared
-        deadline = time.monotonic() + self._timeout
-        with shared.changed:
-            while not shared.ready:
-                if shared.ended:
-                    if shared.error is not None:
-                        raise shared.error
-                    raise StopIteration
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"waited {self._timeout:g} s for {what}")
-                shared.changed.wait(left)
-            item = shared.ready.popleft()
-            shared.changed.notify_all()
-            return item
+        if self._shared.stopped:
+            raise StopIteration
+        try:
+            got = self._shared.ready.get(timeout=self._timeout)
+        except Empty:
+            raise TimeoutError(f"waited {self._timeout:g} s for {what}") from None
+        if isinstance(got, _End):
+            self._shared.ready.put(got)  # it stays the end
+            if got.error is not None:
+                raise got.error
+            raise StopIteration
+        self._shared.slots.put(None)
+        return got
 
     @property
     def ready(self) -> int:
-        """The number of items that can be taken without waiting."""
-        return len(self._shared.ready)
+        """About how many items can be taken without waiting."""
+        return self._shared.ready.qsize()
 
     def close(self) -> None:
         """Stop the thread, which closes the iterator."""
         self._stop()
 
 
+class _End:
+    """Comes after the last item."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
 class _Shared(Generic[T]):
     """What both sides know; the thread has no reference to the ``Background``, so that it can be collected."""
 
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.ready: deque[T] = deque()
+    def __init__(self, depth: int) -> None:
+        self.ready: SimpleQueue[T | _End] = SimpleQueue()
+        self.slots: SimpleQueue[None] = SimpleQueue()  # the thread takes one after each item, to go on
         self.stopped = False
-        self.ended = False
-        self.error: BaseException | None = None
+        for _ in range(depth - 1):
+            self.slots.put(None)
 
 
-def _run(items: Generator[T, None, None], shared: _Shared[T], depth: int) -> None:
-    error: BaseException | None = None
+def _run(items: Generator[T, None, None], shared: _Shared[T]) -> None:
+    end = _End(None)
     try:
         for item in items:
-            with shared.changed:
-                if shared.stopped:
-                    break
-                shared.ready.append(item)
-                shared.changed.notify_all()
-                del item
-                while len(shared.ready) >= depth and not shared.stopped:
-                    shared.changed.wait()
-                if shared.stopped:
-                    break
-    except BaseException as raised:  # handed to the other side
-        error = raised
-    finally:
+            if shared.stopped:
+                break
+            shared.ready.put(item)
+            del item
+            shared.slots.get()
+            if shared.stopped:
+                break
         items.close()
-        with shared.changed:
-            shared.error, shared.ended = error, True
-            shared.changed.notify_all()
+    except BaseException as error:  # handed to the other side
+        end = _End(error)
+    shared.ready.put(end)
 
 
 def _stop(shared: _Shared[T], thread: threading.Thread, timeout: float) -> None:
-    with shared.changed:
-        shared.stopped = True
-        shared.ready.clear()
-        shared.changed.notify_all()
+    shared.stopped = True
+    shared.slots.put(None)
+    while not shared.ready.empty():
+        shared.ready.get()
     if thread is not threading.current_thread() and thread.ident is not None:
         thread.join(timeout)

@@ -1,7 +1,7 @@
 """The DALI backend: encoded bytes in, uint8 crops out.
 
     read and check bytes  ->  external_source  ->  decoders.image_slice  ->  resize  ->  flip  ->  uint8 HWC
-      (threads of ours)                              (CPU, or mixed with device="cuda": the same graph)
+      (threads of ours)           (DALI: on the CPU, or "mixed")           (DALI on CUDA; on the CPU ``resize_rows``)
 
 A DALI pipeline ends with its first decode error, so it is disposable: (epoch, step) is all there is to know, a new one
 continues where the old one failed, after a one-image pipeline has told which file it was. Bytes whose header cannot be
@@ -16,20 +16,22 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 
 from .backend import Job, RawBatch
 from .crops import CenterCrop
+from .draw import Draw
 from .headers import check_bytes
 from .index import read_index
 from .pillow import decode
+from .resize import resize_rows
 from .source import Loaded, read_steps
 
 _UNSAFE = (b"BM", b"II*\0", b"MM\0*")
 
 
 class Dali:
-    """Decodes, crops, resizes and flips in a DALI pipeline on the job's device."""
+    """Decodes and crops in a DALI pipeline on the job's device; resizes and flips there, too, unless that is the CPU."""
 
     eager = False
     read_index = staticmethod(read_index)
@@ -83,37 +85,77 @@ class _DecodeError(Exception):
         self.batch, self.reason = batch, reason
 
 
+class _Source:
+    """What a pipeline takes its batches from. It has no reference to the pipeline, which ends when it is dropped."""
+
+    def __init__(self, inputs: int, whole: bool) -> None:
+        self.reader: Iterator[Loaded[bytes]] = iter(())
+        self.waiting: deque[Loaded[bytes]] = deque()  # fed, not yet come out
+        self.error: BaseException | None = None
+        self._inputs, self._whole = inputs, whole
+
+    def __call__(self) -> tuple[Any, ...]:
+        """A batch for the pipeline, as often as it wants to work ahead. Errors wait for their turn."""
+        try:
+            batch = next(self.reader)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise StopIteration from None
+        self.waiting.append(batch)
+        draw = batch.draw
+        first, second = draw.windows[:, :2], draw.windows[:, 2:]
+        if self._whole:
+            first, second = first.astype(np.float32), (first + second).astype(np.float32)  # start, end
+        else:
+            first, second = first.astype(np.int32), second.astype(np.int32)  # start, shape
+        data = [np.frombuffer(data, np.uint8) for data in batch.items]
+        return (data, first, second, draw.flips.astype(np.int32))[: self._inputs]
+
+
 class _Pipeline:
     """A DALI pipeline that takes its batches from a reader and gives them back decoded, in order."""
 
     def __init__(self, job: Job, device: str) -> None:
-        self._job = job
-        self._reader: Iterator[Loaded[bytes]]
-        self._waiting: deque[Loaded[bytes]] = deque()  # fed, not yet come out
-        self._error: BaseException | None = None
         self._whole = isinstance(job.recipe.crop, CenterCrop)
-        self._pipe = _build(self._feed, job, device, self._whole)
+        self._stream, self._size, self._resizes = job.stream, (job.height, job.width), device == "mixed"
+        inputs = 4 if self._resizes else 1 if self._whole else 3
+        self._source = _Source(inputs, self._whole)
+        self._pipe = _build(self._source, inputs, job, device, self._whole)
 
     def start(self, reader: Iterator[Loaded[bytes]]) -> None:
         """Take batches from ``reader`` until it ends."""
-        self._reader = reader
+        self._source.reader = reader
 
     def run(self) -> RawBatch:
         """The next batch. Raises ``_DecodeError``, or what the reader raised once all batches before it have come out."""
         import torch.utils.dlpack
 
+        waiting = self._source.waiting
         try:
-            (images,) = self._pipe.run(self._job.stream)
+            (images,) = self._pipe.run(self._stream)
         except StopIteration:
-            if self._error is None:
+            if self._source.error is None:
                 raise RuntimeError("the DALI pipeline ended before the epoch did") from None
-            raise self._error from None
+            raise self._source.error from None
         except RuntimeError as error:
-            if not self._waiting:
+            if not waiting:
                 raise
-            raise _DecodeError(self._waiting[0], error) from error
-        draw = self._waiting.popleft().draw
-        return RawBatch(torch.utils.dlpack.from_dlpack(images.as_tensor()), draw.ids, draw.rejected)
+            raise _DecodeError(waiting[0], error) from error
+        draw = waiting.popleft().draw
+        if self._resizes:
+            pixels = torch.utils.dlpack.from_dlpack(images.as_tensor())
+        else:
+            pixels = torch.from_numpy(self._resize([images.at(i) for i in range(len(images))], draw))
+        return RawBatch(pixels, draw.ids, draw.rejected)
+
+    def _resize(self, images: list[UInt8[np.ndarray, "h w 3"]], draw: Draw) -> UInt8[np.ndarray, "b oh ow 3"]:
+        """Whole images, or crops already, to the size of the output."""
+        windows = draw.windows
+        if not self._whole:
+            windows = np.concatenate([np.zeros_like(windows[:, :2]), windows[:, 2:]], 1)
+        return resize_rows(images, windows, draw.flips, self._size, spill=self._whole)
 
     def finish(self) -> None:
         """Make ready for the next reader, once all batches have come out."""
@@ -121,28 +163,11 @@ class _Pipeline:
             self._pipe.run()
         except StopIteration:
             self._pipe.reset()
-
-    def _feed(self) -> tuple[Any, ...]:
-        """The source of the pipeline: called as often as it wants to work ahead. Errors wait for their turn."""
-        try:
-            batch = next(self._reader)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self._error = error
-            raise StopIteration from None
-        self._waiting.append(batch)
-        draw = batch.draw
-        first, second = draw.windows[:, :2], draw.windows[:, 2:]
-        if self._whole:
-            first, second = first.astype(np.float32), (first + second).astype(np.float32)  # start, end
-        else:
-            first, second = first.astype(np.int32), second.astype(np.int32)  # start, shape
-        return [np.frombuffer(data, np.uint8) for data in batch.items], first, second, draw.flips.astype(np.int32)
+        self._source.reader = iter(())
 
 
-def _build(source: Any, job: Job, device: str, whole: bool) -> Any:
-    """The graph; ``source`` gives bytes, windows and flips for a whole batch.
+def _build(source: Any, inputs: int, job: Job, device: str, whole: bool) -> Any:
+    """The graph; ``source`` gives bytes, and windows and flips where they are needed, for a whole batch.
 
     A crop that is resized must not see pixels outside of it, as in torchvision; in validation the ``whole`` image is
     resized, and the filter reaches beyond the window.
@@ -157,15 +182,17 @@ def _build(source: Any, job: Job, device: str, whole: bool) -> Any:
         prefetch_queue_depth=job.prefetch,
     )
     def graph() -> Any:
-        data, first, second, flip = fn.external_source(source, num_outputs=4, batch=True)
         decode: dict[str, Any] = {"device": device, "adjust_orientation": False, "output_type": types.RGB}
         resize: dict[str, Any] = {"size": [job.height, job.width], "antialias": True}
+        data, *rest = fn.external_source(source, num_outputs=inputs, batch=True)
         if whole:
-            images = fn.resize(fn.decoders.image(data, **decode), roi_start=first, roi_end=second, **resize)
+            images = fn.decoders.image(data, **decode)
         else:
-            images = fn.decoders.image_slice(data, start=first, shape=second, axis_names="HW", **decode)
-            images = fn.resize(images, **resize)
-        return fn.flip(images, horizontal=flip)
+            images = fn.decoders.image_slice(data, start=rest[0], shape=rest[1], axis_names="HW", **decode)
+        if device == "cpu":
+            return images
+        roi = {"roi_start": rest[0], "roi_end": rest[1]} if whole else {}
+        return fn.flip(fn.resize(images, **roi, **resize), horizontal=rest[2])
 
     pipe = graph()
     pipe.build()
