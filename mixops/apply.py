@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from .plan import MixPlan
@@ -146,18 +147,26 @@ def _affine(
     if (mean is None) != (std is None):
         raise ValueError(f"mean and std must be given together, got mean={mean}, std={std}")
     unit = 255.0 if images.dtype == torch.uint8 and dtype != torch.uint8 else 1.0
-    channels = images.shape[1]
     if mean is None or std is None:
         if unit == 1.0:
             return None, None
-        return torch.full((channels,), 1 / unit, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    m, s = (torch.as_tensor(value, dtype=torch.float64).flatten() for value in (mean, std))
-    for name, value in (("mean", m), ("std", s)):
+        mean, std = (0.0,), (1.0,)
+    m, s = (tuple(torch.as_tensor(value, dtype=torch.float64).flatten().tolist()) for value in (mean, std))
+    scale, bias = _scale_and_bias(m, s, unit, images.shape[1])
+    return torch.from_numpy(scale), torch.from_numpy(bias)
+
+
+@lru_cache(maxsize=32)  # a loader asks the same for every batch
+def _scale_and_bias(
+    mean: tuple[float, ...], std: tuple[float, ...], unit: float, channels: int
+) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
+    for name, value in (("mean", mean), ("std", std)):
         if len(value) not in (1, channels):
             raise ValueError(f"{name} must have one value or one a channel, {channels}, got {len(value)}")
-    if not bool((s > 0).all()):
-        raise ValueError(f"std must be positive, got {s.tolist()}")
-    return (1 / (unit * s)).expand(channels), (-m / s).expand(channels)
+    if not all(s > 0 for s in std):
+        raise ValueError(f"std must be positive, got {list(std)}")
+    m, s = (np.broadcast_to(np.array(value), (channels,)) for value in (mean, std))
+    return 1 / (unit * s), -m / s
 
 
 def _choose(images: Tensor, plan: MixPlan, dtype: torch.dtype) -> Backend:

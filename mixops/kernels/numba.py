@@ -2,19 +2,28 @@
 
     out = (M * own + (1 - M) * partner) * scale[c] + bias[c]
 
-Images are rows of interleaved elements: NHWC is one plane of w * c elements a row, NCHW c planes of w. Where both sides
-have the same layout that is all there is; between NHWC and NCHW a row is computed in the source's layout into a buffer that
-stays in the L1 cache and then dealt out. uint8 results are rounded half to even, as torch and NumPy do.
+in float32, every operation rounded, in the order of the eager blend: constant, box and dense masks give its very bits, the
+Gaussian ones what a float32 exponential is off. uint8 results are rounded half to even, as torch and NumPy do.
+
+A row of the image, all its channels, goes through buffers that stay in the L1 cache: convert it and lay it out as the
+result is laid out; blend; cast; copy. The dtypes meet only in the first and the third step and are chosen by a number, not
+by a type, so there is one kernel to compile and not one for each of two dozen combinations. The copy of a large result
+bypasses the caches, which saves reading the lines that are about to be overwritten.
 """
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
+import llvmlite.binding
+import numba
 import numpy as np
 import torch
+from llvmlite import ir
 from numba import float32, int32, types, uint32
-from numba.extending import intrinsic, overload
+from numba.core import cgutils
+from numba.extending import intrinsic
 from torch import Tensor
 
 from ..masks import CX, CY, DV, V0, X0, X1, Y0, Y1, A
@@ -22,13 +31,19 @@ from ..plan import MixPlan
 from .jit import njit
 from .threads import run_sliced
 
-_FAST = {"contract", "nsz", "arcp"}  # no reassociation: M in {0, 1} must give the pixel itself
+_FLOAT32, _FLOAT16, _BFLOAT16, _UINT8 = range(4)
+_KINDS = {torch.float32: _FLOAT32, torch.float16: _FLOAT16, torch.bfloat16: _BFLOAT16, torch.uint8: _UINT8}
+_STREAMED = 16 << 20  # bytes: who reads a result this large will not find it in a cache anyhow
+_VECTOR = 32  # bytes of a store that bypasses the caches
+# without an instruction for float16, LLVM calls a routine that numba does not link
+_CONVERTS = numba.config.CPU_NAME is None and (
+    platform.machine() != "x86_64" or llvmlite.binding.get_host_cpu_features().get("f16c", False)
+)
 
 
 @intrinsic
 def _bits(_: Any, value: Any) -> Any:
     """The bits of a float32 as int32."""
-    from llvmlite import ir
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(32))
@@ -36,204 +51,277 @@ def _bits(_: Any, value: Any) -> Any:
     return types.int32(types.float32), generate
 
 
-def _cast(value, like):
-    """``value``, float32, as an element of the array ``like``; int16 holds the bits of float16, uint16 those of bfloat16."""
-    raise NotImplementedError
+@intrinsic
+def _float(_: Any, value: Any) -> Any:
+    """The float32 that has the bits of an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
 
 
-@overload(_cast, inline="always")
-def _cast_for(value, like):
-    if like.dtype == types.uint8:
-        # adding 2**23 leaves the integer, rounded half to even, in the low bits
-        return lambda value, like: np.uint8(_bits(value + float32(8388608.0)) & int32(255))
-    if like.dtype == types.uint16:
-        return lambda value, like: _to_bfloat16(value)
-    if like.dtype == types.int16:
-        return lambda value, like: _to_float16(value)
-    return lambda value, like: value
+@intrinsic
+def _half(_: Any, value: Any) -> Any:
+    """The bits of a float32 rounded to float16."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
 
 
-@njit(inline="always")
-def _to_bfloat16(value):
-    """Round to nearest even; NaN keeps its payload's top bit."""
-    u = uint32(_bits(value))
-    rounded = (u + uint32(0x7FFF) + ((u >> uint32(16)) & uint32(1))) >> uint32(16)
-    return np.uint16(rounded if value == value else uint32(0x7FC0))
+@intrinsic
+def _address(_: Any, array: Any) -> Any:
+    """Where the memory of an array begins."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.intp(array), generate
 
 
-@njit(inline="always")
-def _to_float16(value):
-    """Round to nearest even, subnormals and overflow included, in integer arithmetic that vectorises."""
-    u = uint32(_bits(value))
-    a = uint32(u & uint32(0x7FFFFFFF))
-    odd = uint32(uint32(a >> uint32(13)) & uint32(1))
-    normal = uint32(uint32(uint32(a - uint32(0x38000000)) + uint32(0xFFF)) + odd) >> uint32(13)
-    # below 2**-14: adding 0.5 aligns the subnormal's last bit with float32's, and the addition rounds
-    small = uint32(uint32(_bits(abs(value) + float32(0.5))) - uint32(0x3F000000))
-    h = small if a < uint32(0x38800000) else normal
-    h = uint32(0x7C00) if a >= uint32(0x477FF000) else h
-    h = uint32(0x7E00) if a > uint32(0x7F800000) else h
-    return np.int16(np.uint16(h | (uint32(u >> uint32(16)) & uint32(0x8000))))
+@intrinsic
+def _copy(_: Any, to: Any, source: Any, count: Any, streamed: Any) -> Any:
+    """Copies ``count`` bytes from one address to another, past the caches if ``streamed``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to, source, count, streamed = args
+        byte = ir.IntType(8).as_pointer()
+        vector = ir.VectorType(ir.IntType(32), _VECTOR // 4).as_pointer()
+
+        def number(value: int) -> Any:
+            return ir.Constant(ir.IntType(64), value)
+
+        def at(offset: Any, pointer: Any) -> Any:
+            return [builder.inttoptr(builder.add(address, offset), pointer) for address in (to, source)]
+
+        def move(offset: Any, length: Any) -> None:
+            cgutils.raw_memcpy(builder, *at(offset, byte), length, 1)
+
+        with builder.if_else(streamed) as (past, through):
+            with past:
+                head = builder.and_(builder.neg(to), number(_VECTOR - 1))  # bytes before an aligned address
+                head = builder.select(builder.icmp_unsigned("<", head, count), head, count)
+                vectors = builder.udiv(builder.sub(count, head), number(_VECTOR))
+                done = builder.add(head, builder.mul(vectors, number(_VECTOR)))
+                out, read = at(head, vector)
+                with builder.if_then(builder.icmp_unsigned("!=", head, number(0))):
+                    move(number(0), head)
+                with cgutils.for_range(builder, vectors) as loop:
+                    value = builder.load(builder.gep(read, [loop.index]), align=1)
+                    store = builder.store(value, builder.gep(out, [loop.index]), align=_VECTOR)
+                    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+                with builder.if_then(builder.icmp_unsigned("!=", done, count)):
+                    move(done, builder.sub(count, done))
+            with through:
+                move(number(0), count)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.boolean), generate
 
 
-@njit(fastmath=_FAST)
-def _columns(p, c, weights):
-    """wx of every element of a row that interleaves c channels."""
-    for x in range(weights.size // c):
-        w = float32(0.0)
-        if p[X0] <= x < p[X1]:
-            d = float32(x) - p[CX]
-            w = np.exp(-p[A] * d * d)
+@intrinsic
+def _fence(_: Any) -> Any:
+    """Lets other threads see what was copied past the caches."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# No function below slices an array within the loop over rows: numba counts references by locked instructions, and these
+# wait until every store past the caches is done.
+
+
+@njit()
+def _load(rows, b, y, h, pixels_in, pixels_out, c, out, side):
+    """Row y of image b as float32 into ``out[side]``, (1, w * c) or (c, w) as the result is laid out."""
+    w = out.shape[1] * out.shape[2] // c
+    if pixels_in == pixels_out:
+        for i in range(out.shape[1]):
+            at = (b * out.shape[1] + i) * h + y
+            for x in range(out.shape[2]):
+                out[side, i, x] = float32(rows[at, x])
+    elif pixels_in and c == 3:  # constant strides, so that the compiler can shuffle vectors
+        at = b * h + y
+        for x in range(w):
+            out[side, 0, x] = float32(rows[at, 3 * x])
+            out[side, 1, x] = float32(rows[at, 3 * x + 1])
+            out[side, 2, x] = float32(rows[at, 3 * x + 2])
+    elif pixels_in:
+        at = b * h + y
         for i in range(c):
-            weights[x * c + i] = w
+            for x in range(w):
+                out[side, i, x] = float32(rows[at, x * c + i])
+    else:
+        for i in range(c):
+            at = (b * c + i) * h + y
+            for x in range(w):
+                out[side, 0, x * c + i] = float32(rows[at, x])
 
 
-@njit(fastmath=_FAST)
-def _blend_row(own, other, v0, g, weights, scale, bias, out):
+@njit()
+def _blend(sources, v0, g, weights, j, affine, out):
     for i in range(out.size):
-        m = v0 + g * weights[i]
-        value = m * float32(own[i]) + (float32(1.0) - m) * float32(other[i])
-        out[i] = _cast(value * scale[i] + bias[i], out)
+        m = v0 + g * weights[j, i]
+        out[i] = (m * sources[0, i] + (float32(1.0) - m) * sources[1, i]) * affine[0, i] + affine[1, i]
 
 
-@njit(fastmath=_FAST)
-def _blend_row_flat(own, other, m, scale, bias, out):
+@njit()
+def _blend_flat(sources, m, affine, out):
     n = float32(1.0) - m
     for i in range(out.size):
-        out[i] = _cast((m * float32(own[i]) + n * float32(other[i])) * scale[i] + bias[i], out)
+        out[i] = (m * sources[0, i] + n * sources[1, i]) * affine[0, i] + affine[1, i]
 
 
-@njit(fastmath=_FAST)
-def _blend_rows(b, plane, y, images, partner, params, dense, c, weights, scale, bias, out, at):
-    """Row y of one plane for all k outputs j, into ``out[at[0], j, at[1], at[2]]``; ``weights`` (k, n) holds their wx."""
-    own, other = images[b, plane, y], images[partner[b], plane, y]
-    for j in range(len(weights)):
-        row = out[at[0], j, at[1], at[2]]
-        if dense.size:
-            for x in range(dense.shape[3]):
-                for i in range(c):
-                    weights[j, x * c + i] = dense[b, j, y, x]
-            _blend_row(own, other, float32(0.0), float32(1.0), weights[j], scale[plane], bias[plane], row)
-            continue
-        p = params[b, j]
-        if p[DV] != 0 and p[Y0] <= y < p[Y1]:
-            d = float32(y) - p[CY]
-            g = p[DV] * np.exp(-p[A] * d * d)
-            _blend_row(own, other, p[V0], g, weights[j], scale[plane], bias[plane], row)
-        else:
-            _blend_row_flat(own, other, p[V0], scale[plane], bias[plane], row)
+@njit()
+def _to_float16(row, out):
+    for i in range(row.size):
+        out[i] = _half(row[i])
 
 
-@njit(fastmath=_FAST)
-def _prepare(b, params, dense, c, weights):
-    if dense.size == 0:
-        for j in range(len(weights)):
-            if params[b, j, DV] != 0:
-                _columns(params[b, j], c, weights[j])
+@njit()
+def _to_bfloat16(row, out):
+    """Round half to even."""
+    for i in range(row.size):
+        u = uint32(_bits(row[i]))
+        rounded = (u + uint32(0x7FFF) + ((u >> uint32(16)) & uint32(1))) >> uint32(16)
+        out[i] = np.uint16(rounded if row[i] == row[i] else uint32(0x7FC0))
 
 
-# The three drivers below mix rows ``start`` to ``stop`` of the batch. ``images`` is (b, planes, h, n), n elements a row that
-# interleave c channels, ``scale`` and ``bias`` (planes, n), ``params`` (b, k, 9) or, where ``dense`` is not empty, masks
-# (b, k, h, w).
+@njit()
+def _to_uint8(row, out):
+    """Round half to even: adding 2**23 leaves the integer in the low bits."""
+    for i in range(row.size):
+        out[i] = np.uint8(_bits(row[i] + float32(8388608.0)) & int32(255))
 
 
-@njit(fastmath=_FAST)
-def mix_same(start, stop, images, partner, params, dense, c, scale, bias, out):
-    """Into ``out`` (b, k, planes, h, n), the layout of the source."""
-    weights = np.empty((out.shape[1], out.shape[4]), np.float32)
+@njit()
+def _bell(a, centre, lo, hi, out, j):
+    """[lo <= t < hi] * exp(-a * (t - centre)**2) for t = 0, 1, ..; a polynomial that vectorises, relative error 2e-7."""
+    for t in range(out.shape[1]):
+        d = float32(t) - centre
+        e = max(-a * d * d * float32(1.44269504), float32(-126.0))  # the result is 2**e
+        shifted = e + float32(12582912.0)  # 1.5 * 2**23: leaves the nearest integer in the low bits
+        f = e - (shifted - float32(12582912.0))
+        p = float32(1.5353362e-4)
+        p = p * f + float32(1.3398874e-3)
+        p = p * f + float32(9.6184373e-3)
+        p = p * f + float32(5.5503324e-2)
+        p = p * f + float32(2.4022648e-1)
+        p = p * f + float32(6.9314720e-1)
+        p = p * f + float32(1.0)
+        value = _float(int32(_bits(p) + int32(_bits(shifted) << int32(23))))
+        out[j, t] = value if lo <= float32(t) < hi else float32(0.0)
+
+
+@njit()
+def _spread(pixels, j, pixels_out, c, rows):
+    """One value a pixel to all its channels in a row of the result."""
+    w = pixels.shape[1]
+    for i in range(c):
+        for x in range(w):
+            rows[j, x * c + i if pixels_out else i * w + x] = pixels[j, x]
+
+
+@njit()
+def _mix(
+    start, stop, bytes_in, floats_in, partner, params, dense, shape, pixels_in, pixels_out, affine, kind, streamed, out
+):
+    """Mixes rows ``start`` to ``stop`` of the batch into the memory of ``out``.
+
+    The source is ``bytes_in`` or ``floats_in``, whichever is not empty, as (rows of the images in memory, their length);
+    ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
+    """
+    k, c, h, w = shape
+    n = c * w
+    out_planes = 1 if pixels_out else c
+    count = n // out_planes * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
+    loaded = np.empty((2, out_planes, n // out_planes), np.float32)
+    sources = loaded.reshape(2, n)
+    affine_row, weights = np.empty((2, n), np.float32), np.empty((k, n), np.float32)
+    wx, wy = np.empty((k, w), np.float32), np.empty((k, h), np.float32)
+    mixed, halves, octets = np.empty(n, np.float32), np.empty(n, np.uint16), np.empty(n, np.uint8)
+    for i in range(n):
+        affine_row[0, i] = affine[0, i % c if pixels_out else i // w]
+        affine_row[1, i] = affine[1, i % c if pixels_out else i // w]
     for b in range(start, stop):
-        _prepare(b, params, dense, c, weights)
-        for plane in range(out.shape[2]):
-            for y in range(out.shape[3]):
-                _blend_rows(
-                    b, plane, y, images, partner, params, dense, c, weights, scale, bias, out, (b, plane, y)
-                )  # fmt: skip
-
-
-@njit(fastmath=_FAST)
-def mix_to_planes(start, stop, images, partner, params, dense, c, scale, bias, out):
-    """From NHWC into ``out`` (b, k, c, h, w)."""
-    k, w = out.shape[1], out.shape[4]
-    weights = np.empty((k, w * c), np.float32)
-    buffer = np.empty((1, k, 1, 1, w * c), out.dtype)
-    for b in range(start, stop):
-        _prepare(b, params, dense, c, weights)
-        for y in range(out.shape[3]):
-            _blend_rows(b, 0, y, images, partner, params, dense, c, weights, scale, bias, buffer, (0, 0, 0))
-            for j in range(k):
-                row = buffer[0, j, 0, 0]
-                if c == 3:  # a constant stride, so that the compiler can shuffle vectors
-                    for i in range(3):
-                        plane = out[b, j, i, y]
-                        for x in range(w):
-                            plane[x] = row[x * 3 + i]
-                else:
-                    for i in range(c):
-                        plane = out[b, j, i, y]
-                        for x in range(w):
-                            plane[x] = row[x * c + i]
-
-
-@njit(fastmath=_FAST)
-def mix_to_pixels(start, stop, images, partner, params, dense, c, scale, bias, out):
-    """From NCHW into ``out`` (b, k, h, w, planes); ``c`` is 1, for a plane interleaves nothing."""
-    k, h, w, planes = out.shape[1:]
-    weights = np.empty((k, w), np.float32)
-    buffer = np.empty((1, k, 1, 1, w), out.dtype)
-    for b in range(start, stop):
-        _prepare(b, params, dense, c, weights)
+        for j in range(k):
+            if params[b, j, DV] != 0 and dense.size == 0:
+                _bell(params[b, j, A], params[b, j, CX], params[b, j, X0], params[b, j, X1], wx, j)
+                _bell(params[b, j, A], params[b, j, CY], params[b, j, Y0], params[b, j, Y1], wy, j)
+                _spread(wx, j, pixels_out, c, weights)
         for y in range(h):
-            for plane in range(planes):
-                _blend_rows(b, plane, y, images, partner, params, dense, c, weights, scale, bias, buffer, (0, 0, 0))
-                for j in range(k):
+            for side in range(2):
+                row = partner[b] if side else b
+                if bytes_in.size:
+                    _load(bytes_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
+                else:
+                    _load(floats_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
+            for j in range(k):
+                v0, g = params[b, j, V0], params[b, j, DV]
+                if dense.size:
+                    v0, g = float32(0.0), float32(1.0)
                     for x in range(w):
-                        out[b, j, y, x, plane] = buffer[0, j, 0, 0, x]
+                        wx[j, x] = dense[b, j, y, x]
+                    _spread(wx, j, pixels_out, c, weights)
+                elif g != 0:
+                    g *= wy[j, y]
+                if g != 0:
+                    _blend(sources, v0, g, weights, j, affine_row, mixed)
+                else:
+                    _blend_flat(sources, v0, affine_row, mixed)
+                ready = _address(mixed)
+                if kind == _FLOAT16 and _CONVERTS:
+                    _to_float16(mixed, halves)
+                    ready = _address(halves)
+                elif kind == _BFLOAT16:
+                    _to_bfloat16(mixed, halves)
+                    ready = _address(halves)
+                elif kind == _UINT8:
+                    _to_uint8(mixed, octets)
+                    ready = _address(octets)
+                for i in range(out_planes):
+                    to = (((b * k + j) * out_planes + i) * h + y) * count
+                    _copy(_address(out) + to, ready + i * count, count, streamed)
+    _fence()
 
 
 def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
     """Runs the fused kernel: ``images`` (b, c, ...) uint8 or float32 and ``out`` (b * k, c, ...) dense in memory, on CPU.
 
-    Each is NCHW-contiguous or channels-last; a batch that is not of four axes is (b, 1, 1, n) to a constant mask.
+    Each is NCHW-contiguous or channels-last; a batch that is not of four axes is (b, c, 1, n) to a constant mask.
     """
+    if out.dtype == torch.float16 and not _CONVERTS:
+        floats = torch.empty_like(out, dtype=torch.float32)
+        run(images, plan, scale, bias, floats)
+        out.copy_(floats)
+        return
     b, k = plan.weight.shape
     if images.ndim == 4:
         c, h, w = images.shape[1:]
     else:
         c, h, w = images.shape[1], 1, images[0, 0].numel()
     pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()
-    source, result = _array(images), _array(out)
-    if c == 1 or h * w == 1 or pixels_in == pixels_out:
-        kernel = mix_same
-    else:
-        kernel = mix_to_pixels if pixels_out else mix_to_planes
-    if kernel is mix_to_planes or (kernel is mix_same and pixels_in):
-        source, interleaved = source.reshape(b, 1, h, w * c), c
-    else:
-        source, interleaved = source.reshape(b, c, h, w), 1
-    if kernel is mix_to_planes:
-        result = result.reshape(b, k, c, h, w)
-    elif kernel is mix_to_pixels:
-        result = result.reshape(b, k, h, w, c)
-    else:
-        result = result.reshape(b, k, *source.shape[1:])
-    planes, n = source.shape[1], source.shape[3]
-    ones = np.ones(c) if scale is None else scale.numpy()
-    zeros = np.zeros(c) if bias is None else bias.numpy()
-    rows = [
-        np.tile(v.astype(np.float32).reshape(planes, -1), n if planes == c and interleaved == 1 else w)
-        for v in (ones, zeros)
-    ]
-    dense = np.empty((0, 0, 0, 0), np.float32) if plan.dense is None else np.ascontiguousarray(plan.dense)
+    affine = np.empty((2, c), np.float32)
+    affine[0], affine[1] = (1, 0) if scale is None or bias is None else (scale.numpy(), bias.numpy())
+    source = _memory(images).numpy().reshape(-1, w * c if pixels_in else w)
+    nothing = np.empty((0, 1), np.uint8), np.empty((0, 1), np.float32)
+    bytes_in, floats_in = (source, nothing[1]) if images.dtype == torch.uint8 else (nothing[0], source)
+    dense = np.empty((0, 0, 0, 0), np.float32) if plan.dense is None else plan.dense
+    # a read-only array is another type to numba, and would be compiled for
+    drawn = [np.require(array, requirements=["C", "W"]) for array in (plan.partner, plan.params, dense)]
+    result = _memory(out).view(torch.uint8).numpy()
     run_sliced(
-        kernel, b, source, np.ascontiguousarray(plan.partner), np.ascontiguousarray(plan.params), dense, interleaved,
-        rows[0], rows[1], result,
+        _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), pixels_in, pixels_out, affine, _KINDS[out.dtype],
+        result.nbytes >= _STREAMED, result,
     )  # fmt: skip
 
 
-def _array(x: Tensor) -> Any:
-    """The memory of a dense tensor as a flat array; float16 as int16 and bfloat16 as uint16 bits."""
-    flat = x.as_strided((x.numel(),), (1,))
-    if x.dtype in (torch.float16, torch.bfloat16):
-        bits = flat.view(torch.int16).numpy()
-        return bits if x.dtype == torch.float16 else bits.view(np.uint16)
-    return flat.numpy()
+def _memory(x: Tensor) -> Tensor:
+    """The elements of a dense tensor in the order of memory."""
+    return x.as_strided((x.numel(),), (1,))
