@@ -33,8 +33,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from loaders import ImageLoader
-from mixops import Key
-from mixops.multimix import MultiMix
+from mixops import EmaTeacher, Key, MultiMix
 from mixops.text import parse_mixer
 
 
@@ -197,8 +196,6 @@ class Run:
         torch.manual_seed(cfg.seed)  # the same weights everywhere
         self.network = Network(cfg, self.loader.num_classes).to(device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(cfg, self.network.model)
-        if cfg.ema:
-            from mixops import EmaTeacher
         self.teacher = EmaTeacher(self.network.model, cfg.ema) if cfg.ema else None
         self.step = 0  # of the whole run
         if cfg.resume and (cfg.out / "last.pt").exists():
@@ -246,7 +243,7 @@ class Run:
                 (cfg.seed << 40) + self.step * self.world_size + self.rank
             )  # drop path is a function of the step
             with torch.autocast(device, torch.bfloat16) if cfg.amp else nullcontext():
-                loss = self.forward(images, targets, self.teacher.model if cfg.distill else None, key)
+                loss = self.forward(images, targets, self.teacher.module if cfg.distill else None, key)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if cfg.clip_grad:
@@ -271,7 +268,7 @@ class Run:
     @torch.inference_mode()
     def validate(self, epoch: int) -> None:
         """Top-1 and top-5 of the weights and of their average, over all ranks."""
-        averaged = {"": self.network.model} | ({} if self.teacher is None else {" averaged": self.teacher.model})
+        averaged = {"": self.network.model} | ({} if self.teacher is None else {" averaged": self.teacher.module})
         classes = self.loader.num_classes
         for name, model in averaged.items():
             tops = {f"top-{k}{name}": MulticlassAccuracy(classes, top_k=min(k, classes), average="micro") for k in (1, 5)}
