@@ -213,11 +213,11 @@ def draw(path: Path, scores: dict[str, list[Scores]]) -> None:
     titles = ("accuracy, % (higher is better)", "ECE, % (lower)", "alignment (lower)", "uniformity (lower)")
     figure, panels = pyplot.subplots(1, 4, figsize=(16, 1 + 0.35 * len(scores)), sharey=True, layout="constrained")
     for panel, field, title in zip(panels, Scores._fields, titles, strict=True):
-        values = torch.tensor([[getattr(run, field) for run in runs] for runs in scores.values()])
-        panel.barh(list(scores), values.mean(1), xerr=values.std(1, correction=0), color="#4878a8", ecolor="#303030")
+        values = torch.tensor([[getattr(run, field) for run in runs] for runs in scores.values()]).numpy()
+        panel.barh(list(scores), values.mean(1), xerr=values.std(1), color="#4878a8", ecolor="#303030")
         panel.set_title(title, fontsize=10)
         if field == "accuracy":
-            panel.set_xlim(left=max(0.0, values.min().item() - 1))
+            panel.set_xlim(left=max(0.0, values.min() - 1))
     panels[0].invert_yaxis()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -95,9 +95,9 @@ def draw(path: Path, models: dict[str, nn.Module], points: Points, scores: dict[
     figure, panels = pyplot.subplots(1, len(models), figsize=(4.2 * len(models), 4.4), layout="constrained")
     for panel, (name, model) in zip(panels, models.items(), strict=True):
         with torch.no_grad():
-            share = model(grid).softmax(1)[:, 1].view(300, 300).T
+            share = model(grid).softmax(1)[:, 1].view(300, 300).T.numpy()
         panel.imshow(share, extent=(-6, 6, -6, 6), origin="lower", cmap="RdBu", vmin=0, vmax=1, alpha=0.6)
-        panel.scatter(*points.x.T, c=points.y, cmap="RdBu", s=8, edgecolors="black", linewidths=0.3)
+        panel.scatter(*points.x.T.numpy(), c=points.y.numpy(), cmap="RdBu", s=8, edgecolors="black", linewidths=0.3)
         panel.set(title=f"{name}: {scores[name]:.1%}", xticks=[], yticks=[])
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
