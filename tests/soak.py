@@ -129,9 +129,9 @@ def some_batches(loader: ImageLoader, count: int, how: str, tally: Tally) -> tup
 def run_trial(rng: random.Random, data: Data, tally: Tally) -> None:
     world = rng.choice((1, 2, 3))
     options: dict[str, Any] = {
-        "backend": data.backend, "batch_size": rng.choice((8, 12)), "size": rng.choice((16, 24)),
-        "mixer": rng.choice(MIXERS), "rank": rng.randrange(world), "world_size": world, "drop_last": rng.random() < 0.5, "seed": rng.randrange(1000),
-        "device": "cpu", "on_error": "skip", "max_bad": 1000,
+        "backend": data.backend, "rank": rng.randrange(world), "world_size": world, "batch_size": rng.choice((8, 12)),
+        "size": rng.choice((16, 24)), "mixer": rng.choice(MIXERS), "drop_last": rng.random() < 0.5,
+        "seed": rng.randrange(1000), "device": "cpu", "on_error": "skip", "max_bad": 1000,
     }  # fmt: skip
 
     def new() -> ImageLoader:
@@ -247,7 +247,7 @@ def main(
 ) -> None:
     """Run trials for some minutes; the exit code is 1 if anything differed, grew or was left."""
     rng = random.Random(seed)
-    tally, began = Tally(), time.monotonic()
+    tally = Tally()
     logging.getLogger("mixstage").setLevel(logging.ERROR)  # hundreds of bad files are meant
     backends = ["dali", "torchvision"]
     try:
@@ -263,6 +263,7 @@ def main(
         folder = Path(scratch)
         os.environ["MIXSTAGE_CACHE"] = str(folder / "cache")
         sets = make_data(rng, folder, backends)
+        began = time.monotonic()
         task = progress.add_task("soaking", total=minutes * 60)
         while (seconds := time.monotonic() - began) < minutes * 60:
             progress.update(

@@ -395,7 +395,7 @@ def test_sigkill(roots, tmp_path, backend, trials):
     root = roots(backend)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", _KILLED, str(root), backend, str(tmp_path), str(trials)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30 + 60 * trials)
     assert done.returncode == 0, done.stderr[-3000:]
     with loader(root, backend) as one:
         expected = run(one, EPOCHS)
