@@ -1,0 +1,76 @@
+"""Draws docs/pictures/*.jpg: what each mixer makes of two photographs of scikit-learn's.
+
+python docs/pictures.py
+"""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+import torch
+from matplotlib import pyplot
+from sklearn.datasets import load_sample_images
+from torch.nn.functional import avg_pool2d, interpolate
+
+from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, PuzzleMix, Switch, mix_images
+
+FOLDER = Path(__file__).parent / "pictures"
+SIDE = 192
+
+
+def photographs() -> torch.Tensor:
+    """The temple and the flower, uint8 (2, 3, 192, 192)."""
+    pictures = [torch.from_numpy(image[:, 106:533].copy()).permute(2, 0, 1)[None] for image in load_sample_images().images]
+    small = [interpolate(picture.float(), (SIDE, SIDE), mode="bilinear", antialias=True) for picture in pictures]
+    return torch.cat(small).round().clamp(0, 255).to(torch.uint8)
+
+
+def edges(images: torch.Tensor) -> torch.Tensor:
+    """Where a picture changes, in the place of a model's saliency: (b, h, w)."""
+    grey = images.float().mean(1, keepdim=True)
+    change = (grey - avg_pool2d(grey, 9, 1, 4)).abs()
+    return avg_pool2d(change, 9, 1, 4)[:, 0]
+
+
+def draw(name: str, plan: MixPlan, images: torch.Tensor) -> None:
+    """Both sources, then mask and result of every output of the first pair."""
+    results = mix_images(images, plan).permute(0, 2, 3, 1).numpy()
+    panels: list[tuple[str, np.ndarray]] = [("own image", images[0].permute(1, 2, 0).numpy())]
+    panels.append(("partner", images[int(plan.partner[0])].permute(1, 2, 0).numpy()))
+    for k, weight in enumerate(plan.weight[0]):
+        panels += [("mask", plan.mask()[0, k]), (f"own label {weight:.2f}", results[k])]
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(1.9 * len(panels), 2.2), layout="constrained")
+    for axis, (title, picture) in zip(axes, panels, strict=True):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=1 if picture.ndim == 2 else 255)
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+    figure.savefig(FOLDER / f"{name}.jpg", dpi=80, pil_kwargs={"quality": 85})
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Draws them all."""
+    FOLDER.mkdir(exist_ok=True)
+    images = photographs()
+    size = {"batch_size": 2, "height": SIDE, "width": SIDE}
+    mixers = {
+        "mixup": MixUp(1.0), "cutmix": CutMix(1.0), "hmix": HMix(1.0, r=0.75), "gmix": GMix(1.0), "fmix": FMix(1.0),
+        "multi-mix": GMix(1.0, interpolations=3), "switch": Switch([MixUp(1.0), CutMix(1.0)]),
+    }  # fmt: skip
+    for name, mixer in mixers.items():
+        keys = (Key(seed) for seed in range(1000))  # the first draw that shows both pictures
+        plans = (mixer.plan(key, **size) for key in keys)
+        draw(name, next(plan for plan in plans if 0.45 < plan.weight[0].mean() < 0.65), images)
+    eight = torch.cat([images, images.flip(3), images.roll(40, 3), images.flip(3).roll(40, 3)])
+    matched = MixUp(1.0, matching=OptimalMatching(4)).replace(draw="batch")
+    plans = (matched.plan(Key(seed), batch_size=8, height=SIDE, width=SIDE, images=eight) for seed in range(1000))
+    draw("k-mixup", next(plan for plan in plans if 0.45 < plan.weight[0, 0] < 0.65), eight)
+    puzzle = PuzzleMix(1.0)
+    plans = (puzzle.plan(Key(seed), images=images, saliency=edges(images)) for seed in range(1000))
+    draw("puzzlemix", next(plan for plan in plans if 0.45 < plan.weight[0, 0] < 0.65), images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""README and docs: links lead somewhere, Python blocks run, commands run as written (the slow ones under make docs-check)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.images import make_jpeg_folder
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+NOT_RUN = {  # first words of commands that cannot be run in a test, and why
+    "pip": "installs",
+    "sudo": "installs",
+    "git": "needs the network",
+    "sbatch": "needs a cluster",
+}
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The fenced blocks of a page in one of the languages."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [text for language, text in found if language in languages]
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of a page's bash blocks that can be run."""
+    text = "\n".join(blocks(page, "bash", "sh")).replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#") and line.split()[0] not in NOT_RUN]
+
+
+def named(pages: list[Path]) -> list[Any]:
+    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the pages have it: imagenet/train, imagenet/val and the example scripts."""
+    folder = tmp_path_factory.mktemp("docs")
+    make_jpeg_folder(folder / "imagenet" / "train", 32, classes=4)
+    make_jpeg_folder(folder / "imagenet" / "val", 16, classes=4, seed=1000)
+    for file in (*(ROOT / "examples").glob("*.py"), *(ROOT / "examples" / "imagenet").glob("*.*")):
+        shutil.copy(file, folder)
+    for name in ("examples", "docs", "benchmarks", "Makefile", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.mark.parametrize("page", named(PAGES))
+def test_links(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"https?:|mailto:|#", target):
+            assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_every_page_is_linked_from_the_contents() -> None:
+    reached, todo = set(), [ROOT / "docs" / "README.md"]
+    while todo:
+        page = todo.pop().resolve()
+        if page in reached or not page.exists():
+            continue
+        reached.add(page)
+        if page.suffix == ".md":
+            todo += [page.parent / link.split("#")[0] for link in re.findall(r"\]\(([^)\s:]+)\)", page.read_text())]
+    expected = {*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs" / "pictures").glob("*.jpg")}
+    assert not expected - reached
+
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python")]))
+def test_python_blocks(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("nvidia.dali", "torchvision"):
+        pytest.importorskip(module)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("MIXSTAGE_CACHE", str(place / "cache"))
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for number, text in enumerate(blocks(page, "python")):
+        exec(compile(text, f"{page.name}, block {number}", "exec"), namespace)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", named([page for page in PAGES if commands(page)]))
+def test_commands(page: Path, place: Path) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "MIXSTAGE_CACHE": str(place / "cache"), "PYTHONPATH": str(ROOT)}
+    for command in commands(page):
+        words = shlex.split(command)
+        if words[0] == "make":  # its recipes set up an environment: only whether there are such targets
+            command = shlex.join(["make", "-n", *words[1:]])
+        if "convert" in words:
+            (place / words[words.index("convert") + 2]).unlink(missing_ok=True)  # it refuses to overwrite
+        done = subprocess.run(command, shell=True, cwd=place, env=environment, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_api_reference_is_up_to_date() -> None:
+    pytest.importorskip("nvidia.dali")
+    api = load(ROOT / "docs" / "api.py")
+    assert api.FILE.read_text() == api.page(), "run: python docs/api.py"
+
+
+def test_api_reference_has_every_public_name() -> None:
+    import loaders
+    import mixops
+
+    text = (ROOT / "docs" / "api.md").read_text()
+    for name in (*mixops.__all__, *loaders.__all__):
+        assert f"### `{name}`" in text
+
+
+def test_claims_in_the_readme_are_the_committed_results() -> None:
+    from loaders.bench.claims import END, START, claims
+
+    text = (ROOT / "README.md").read_text()
+    assert text.count(START) == text.count(END) == 1
+    assert text.split(START)[1].split(END)[0].strip() == claims(ROOT / "benchmarks" / "results").strip()
+
+
+def test_a_broken_link_a_failing_block_and_a_stale_page_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[x](gone.md)\n\n```python\nassert 1 == 2\n```\n\n```bash\n# a comment\npip install x\nfalse\n```\n")
+    with pytest.raises(AssertionError, match=r"gone\.md"):
+        test_links(page)
+    with pytest.raises(AssertionError):
+        test_python_blocks(page, tmp_path, monkeypatch)
+    assert commands(page) == ["false"]
+    with pytest.raises(AssertionError, match="false"):
+        test_commands(page, tmp_path)
