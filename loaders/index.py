@@ -101,7 +101,7 @@ def read_index(root: str | os.PathLike[str], *, cache: str | os.PathLike[str] | 
                 f"root must have images ({', '.join(EXTENSIONS)}) for every class, got {str(root)!r}, "
                 f"whose class {name!r} has none"
             )
-    files = np.array([os.fsencode(name) for names, _ in found for name in names])
+    files = np.array(os.fsencode("\0".join(name for names, _ in found for name in names)).split(b"\0"))
     stats = np.concatenate([stat for _, stat in found])
     labels = np.repeat(np.arange(len(classes)), [len(names) for names, _ in found])
     sizes, broken = _read_sizes(path, files, stats, cache_file(path, cache))
@@ -110,21 +110,26 @@ def read_index(root: str | os.PathLike[str], *, cache: str | os.PathLike[str] | 
 
 def _list_class(root: str, name: str) -> tuple[list[str], Int64[np.ndarray, "n 2"]]:
     """Names relative to root in ImageFolder's order, and (length in bytes, time of change in ns) of each file."""
-    folders = []
-    for folder, _, _ in os.walk(os.path.join(root, name), followlinks=True):
-        entries = [entry for entry in os.scandir(folder) if entry.name.lower().endswith(EXTENSIONS)]
-        folders.append((folder, sorted((e for e in entries if not e.is_dir()), key=lambda e: e.name)))
+    folders = {}
+    found = [os.path.join(root, name)]
+    for folder in found:  # grows
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        found += [entry.path for entry in entries if entry.is_dir()]
+        folders[folder] = [e for e in entries if e.name.lower().endswith(EXTENSIONS) and not e.is_dir()]
     names, stats = [], []
-    for folder, entries in sorted(folders, key=lambda f: f[0]):
+    for folder in sorted(folders):
         inside = os.path.relpath(folder, root)
-        for entry in entries:
-            names.append(os.path.join(inside, entry.name))
-            try:
-                stat = entry.stat()
-                stats.append((stat.st_size, stat.st_mtime_ns))
-            except OSError:  # a dangling link; the header scan says so
-                stats.append((-1, -1))
+        names += [f"{inside}/{entry.name}" for entry in folders[folder]]
+        stats += [_stat(entry) for entry in folders[folder]]
     return names, np.array(stats, np.int64).reshape(-1, 2)
+
+
+def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
+    try:
+        stat = entry.stat()
+    except OSError:  # a dangling link; the header scan says so
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _read_sizes(
