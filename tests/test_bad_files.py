@@ -36,26 +36,29 @@ def thousand(tmp_path_factory):
 
 
 def cases():
-    """13 kinds, both shares, three batch sizes, three positions; a few of them by default."""
-    product = list(itertools.product(DAMAGE, (0.01, 0.1), (16, 64, 256), ("first", "middle", "last")))
+    """13 kinds, both shares, three batch sizes; a few of them by default."""
+    product = list(itertools.product(DAMAGE, (0.01, 0.1), (16, 64, 256)))
     return [
-        pytest.param(*case, marks=() if i % 37 == 3 else pytest.mark.slow, id="-".join(map(str, case)))
+        pytest.param(*case, marks=() if i % 13 == 3 else pytest.mark.slow, id="-".join(map(str, case)))
         for i, case in enumerate(product)
     ]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("kind", "share", "batch_size", "position"), cases())
-def test_skipping(thousand, tmp_path, caplog, backend, kind, share, batch_size, position):
-    """Files go bad after they were indexed: other rows stay bit for bit, bad ones show a good sample and its label."""
+@pytest.mark.parametrize(("kind", "share", "batch_size"), cases())
+def test_skipping(thousand, tmp_path, caplog, backend, kind, share, batch_size):
+    """Files go bad after they were indexed: other rows stay bit for bit, bad ones show a good sample and its label.
+
+    The first, the middle and the last row of a batch are among the bad ones.
+    """
     folder = tmp_path / "data"
     shutil.copytree(thousand, folder, copy_function=os.link)
     with loader(folder, backend, batch_size=batch_size, max_bad=round(share * 1000)) as one:
         expected = [(images, labels, one.draw(0, step)) for step, (images, labels) in enumerate(one)]
         ids = expected[1][2].ids
-        aimed_at = int(ids[{"first": 0, "middle": len(ids) // 2, "last": -1}[position]])
+        aimed_at = ids[[0, len(ids) // 2, -1]].tolist()
         others = np.random.default_rng(batch_size).permutation(1000).tolist()
-        bad = list(dict.fromkeys([aimed_at, *others]))[: round(share * 1000)]
+        bad = list(dict.fromkeys([*aimed_at, *others]))[: round(share * 1000)]
         for sample in bad:
             damage(Path(one.dataset.name(sample)), kind)
         one.set_epoch(0)
