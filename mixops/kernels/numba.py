@@ -294,7 +294,8 @@ def _mix(
 def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
     """Runs the fused kernel: ``images`` (b, c, ...) uint8 or float32 and ``out`` (b * k, c, ...) dense in memory, on CPU.
 
-    Each is NCHW-contiguous or channels-last; a batch that is not of four axes is (b, c, 1, n) to a constant mask.
+    Each is NCHW-contiguous or channels-last. To a constant mask any axes between c and the last are rows, and a table
+    (b, n) is one row of one channel, unless it has a scale for each column.
     """
     if out.dtype == torch.float16 and not _CONVERTS:
         floats = torch.empty_like(out, dtype=torch.float32)
@@ -302,10 +303,10 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
         out.copy_(floats)
         return
     b, k = plan.weight.shape
-    if images.ndim == 4:
-        c, h, w = images.shape[1:]
-    else:
-        c, h, w = images.shape[1], 1, images[0, 0].numel()
+    c, w = (images.shape[1], images.shape[-1]) if images.ndim > 2 else (1, images.shape[1])
+    if images.ndim == 2 and scale is not None:
+        c, w = w, 1
+    h = images[0].numel() // (c * w)
     pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()
     affine = np.empty((2, c), np.float32)
     affine[0], affine[1] = (1, 0) if scale is None or bias is None else (scale.numpy(), bias.numpy())

@@ -71,7 +71,8 @@ def mix_kernel(
                 value = m * a + (1.0 - m) * d
                 if AFFINE:
                     value = value * tl.load(scale + c) + tl.load(bias + c)
-                tl.store(out + k * size + c * hw + e, _cast(value, out, BYTES), mask=ok)
+                tl.store(out + c * hw + e, _cast(value, out, BYTES), mask=ok)
+            out += size  # not k * size, whose 32 bits k outputs may exceed
     else:  # e counts elements in the source's order
         ok = e < size
         if PIXELS_IN:
@@ -95,7 +96,8 @@ def mix_kernel(
             value = m * a + (1.0 - m) * d
             if AFFINE:
                 value = value * s + t
-            tl.store(out + k * size + to, _cast(value, out, BYTES), mask=ok)
+            tl.store(out + to, _cast(value, out, BYTES), mask=ok)
+            out += size
 
 
 def mix(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
