@@ -146,7 +146,8 @@ def _stream(
 def _blocks(device: torch.device, tuples: int, m: int, c: int) -> tuple[int, int, Any]:
     """How many positions and tuples are taken at a time, and what adds them."""
     if device.type == "cpu":
-        return 1, max(_CPU_BLOCK // c, 64), _add_block
+        group = min(max(_CPU_BLOCK // (512 * c), 1), 4)  # few classes: small products, whose overhead positions share
+        return group, max(_CPU_BLOCK // (group * c), 64), _add_block
     return max(_DEVICE_BLOCK // (tuples * (c + m)), 1), tuples, _compiled_add_block()
 
 
