@@ -24,8 +24,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mixops import CutMix, EmaTeacher, Key, ManifoldMix, MixUp, MultiMix, soft_cross_entropy
+from mixops.fmix import FMix
 from mixops.key import Stream
 from mixops.mixer import Mixer
+from mixops.puzzle import PuzzleMix
+from mixops.saliency import gradient_saliency
 
 BATCH = 128
 
@@ -83,6 +86,20 @@ def input_mix(mixer: Mixer) -> Callable[[Net, EmaTeacher], Step]:
     return make
 
 
+def puzzle(interpolations: int) -> Callable[[Net, EmaTeacher], Step]:
+    """Cross-entropy of images that puzzle-mix has mixed by the net's own saliency."""
+    mixer = PuzzleMix(1.0, interpolations=interpolations, std=[6 / 16])
+
+    def make(net: Net, teacher: EmaTeacher) -> Step:
+        def step(x: Tensor, y: Tensor, key: Key) -> Tensor:
+            images, targets = mixer(x, y, key=key, num_classes=10, saliency=gradient_saliency(net, x, y))
+            return soft_cross_entropy(net(images), targets)
+
+        return step
+
+    return make
+
+
 def manifold(mixer: Mixer) -> Callable[[Net, EmaTeacher], Step]:
     """The same of hidden activations, or of the images, at random."""
 
@@ -122,7 +139,10 @@ VARIANTS = [
     Variant("baseline", plain),
     Variant("input mixup", input_mix(MixUp(1.0))),
     Variant("CutMix", input_mix(CutMix(1.0))),
+    Variant("FMix", input_mix(FMix(1.0))),
+    Variant("puzzle-mix", puzzle(1)),
     Variant("multi-mix, K = 5", input_mix(MixUp(1.0, interpolations=5))),
+    Variant("puzzle multi-mix, K = 5", puzzle(5)),
     Variant("manifold mixup", manifold(MixUp(1.0))),
     Variant("manifold multi-mix, K = 5", manifold(MixUp(1.0, interpolations=5))),
     Variant("MultiMix", multimix()),

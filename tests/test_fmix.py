@@ -65,6 +65,13 @@ def test_little_energy_is_left_out(decay_power):
     assert found.any()
 
 
+def test_without_decay_the_fields_are_white_up_to_the_highest_frequencies():
+    found = energies(8, 6, decay_power=0.0, fields=4000)
+    assert found[0, 0] < 1e-6 * found.max()
+    shares = found.flatten()[1:] / found.flatten()[1:].mean()
+    assert np.abs(shares - 1).max() < 5 * np.sqrt(2 / 4000)  # some frequencies have one random number, most have two
+
+
 @given(
     size=SIDES,
     k=st.integers(1, 4),

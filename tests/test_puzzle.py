@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+import runpy
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -332,7 +334,8 @@ def test_bad_options(options, message):
 
 
 def test_bad_arguments():
-    images, saliency = torch.rand(4, 3, 16, 16), torch.rand(4, 16, 16)
+    generator = torch.Generator().manual_seed(0)
+    images, saliency = torch.rand(4, 3, 16, 16, generator=generator), torch.rand(4, 16, 16, generator=generator)
     mixer = PuzzleMix(1.0, block_num=(4,))
     for arguments, message in (
         ({"images": images}, r"saliency must be given to PuzzleMix\.plan, got None"),
@@ -344,7 +347,7 @@ def test_bad_arguments():
             "block_num must have a number that divides both sides",
         ),
         ({"images": images, "saliency": -saliency}, "saliency must be at least 0"),
-        ({"images": images * 40, "saliency": saliency}, "std must undo the normalisation of images"),
+        ({"images": images * 400, "saliency": saliency}, "std must undo the normalisation of images"),
     ):
         with pytest.raises(ValueError, match=message):
             mixer.plan(Key(0), **arguments)
@@ -352,3 +355,10 @@ def test_bad_arguments():
         mixer.replace(std=(0.1, 0.2)).plan(Key(0), images=images, saliency=saliency)
     with pytest.raises(TypeError, match="cannot be a member of a Switch"):
         Switch([PuzzleMix(1.0), CutMix(1.0)]).plan(Key(0), batch_size=4, height=16, width=16)
+
+
+def test_the_example_draws_its_picture(tmp_path):
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "puzzle_mix.py"))
+    picture = tmp_path / "puzzle.png"
+    example["main"](out=picture, pairs=3, interpolations=2, seed=0)
+    assert picture.read_bytes().startswith(b"\x89PNG")

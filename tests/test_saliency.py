@@ -167,8 +167,11 @@ def test_inside_distributed_data_parallel(batch, tmp_path):
     try:
         model = network()
         wrapped = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
-        for _ in range(2):  # a reducer that was left waiting raises in the next forward pass
+        passes: list[int] = []
+        wrapped.register_forward_hook(lambda *_: passes.append(1))
+        for turn in range(2):  # a reducer that was left waiting raises in the next forward pass
             saliency = gradient_saliency(wrapped, images, labels)
+            assert len(passes) == turn, "the wrapper broadcasts buffers and waits for gradients: leave it out"
             torch.testing.assert_close(saliency, gradient_saliency(model, images, labels))
             torch.manual_seed(1)
             nn.functional.cross_entropy(wrapped(images), labels).backward()
