@@ -7,6 +7,7 @@ interrupt (Ctrl-C) in the middle of taking it could leave locked.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Generator
@@ -14,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_log = logging.getLogger("mixstage")
 
 
 class Background(Generic[T]):
@@ -96,3 +98,5 @@ def _stop(shared: _Shared[T], thread: threading.Thread, timeout: float) -> None:
         shared.ready.get()
     if thread is not threading.current_thread() and thread.ident is not None:
         thread.join(timeout)
+        if thread.is_alive():
+            _log.warning("the loader's thread has not ended in %g s: a read or the decoder hangs", timeout)

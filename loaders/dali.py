@@ -167,36 +167,39 @@ class _Pipeline:
 
 
 def _build(source: Any, inputs: int, job: Job, device: str, whole: bool) -> Any:
-    """The graph; ``source`` gives bytes, and windows and flips where they are needed, for a whole batch.
-
-    A crop that is resized must not see pixels outside of it, as in torchvision; in validation the ``whole`` image is
-    resized, and the filter reaches beyond the window.
-    """
     from nvidia import dali
-    from nvidia.dali import fn, types
 
-    @dali.pipeline_def(
+    pipe = dali.Pipeline(
         batch_size=len(job.recipe.schedule.rows(0)),
         num_threads=job.num_threads,
         device_id=_device_id(job),
         prefetch_queue_depth=job.prefetch,
     )
-    def graph() -> Any:
-        decode: dict[str, Any] = {"device": device, "adjust_orientation": False, "output_type": types.RGB}
-        resize: dict[str, Any] = {"size": [job.height, job.width], "antialias": True}
-        data, *rest = fn.external_source(source, num_outputs=inputs, batch=True)
-        if whole:
-            images = fn.decoders.image(data, **decode)
-        else:
-            images = fn.decoders.image_slice(data, start=rest[0], shape=rest[1], axis_names="HW", **decode)
-        if device == "cpu":
-            return images
-        roi = {"roi_start": rest[0], "roi_end": rest[1]} if whole else {}
-        return fn.flip(fn.resize(images, **roi, **resize), horizontal=rest[2])
-
-    pipe = graph()
+    with pipe:
+        pipe.set_outputs(_graph(source, inputs, (job.height, job.width), device, whole))
     pipe.build()
     return pipe
+
+
+def _graph(source: Any, inputs: int, size: tuple[int, int], device: str, whole: bool) -> Any:
+    """Images from ``source``, which gives bytes, and windows and flips where they are needed, for a whole batch.
+
+    A crop that is resized must not see pixels outside of it, as in torchvision; in validation the ``whole`` image is
+    resized, and the filter reaches beyond the window.
+    """
+    from nvidia.dali import fn, types
+
+    decode: dict[str, Any] = {"device": device, "adjust_orientation": False, "output_type": types.RGB}
+    resize: dict[str, Any] = {"size": list(size), "antialias": True}
+    data, *rest = fn.external_source(source, num_outputs=inputs, batch=True)
+    if whole:
+        images = fn.decoders.image(data, **decode)
+    else:
+        images = fn.decoders.image_slice(data, start=rest[0], shape=rest[1], axis_names="HW", **decode)
+    if device == "cpu":
+        return images
+    roi = {"roi_start": rest[0], "roi_end": rest[1]} if whole else {}
+    return fn.flip(fn.resize(images, **roi, **resize), horizontal=rest[2])
 
 
 def _as_pnm(data: bytes) -> bytes:

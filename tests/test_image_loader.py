@@ -351,11 +351,25 @@ def test_interrupts_at_any_moment(jpeg_folder):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    deadline = time.monotonic() + 5
-    while threads() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    settle(lambda: not threads(), 5)
     assert threads() == []
     assert sum(len(images) for images, _ in one) == 100
+
+
+def test_leaving_while_a_read_hangs(jpeg_folder, monkeypatch, caplog):
+    """Leaving takes no longer than the timeout, and says what is left."""
+    gate = threading.Event()
+    one = loader(jpeg_folder, "torchvision", timeout=3.0, prefetch=1, batch_size=8)
+    iterator = iter(one)
+    next(iterator)
+    monkeypatch.setattr(Index, "read", lambda self, sample: gate.wait(60) and b"")
+    next(iterator)
+    settle(lambda: one.stats().queue == 0)
+    one.close()
+    gate.set()
+    assert "the loader's thread has not ended in 3 s" in caplog.text
+    settle(lambda: not threads(), 10)
+    assert threads() == []
 
 
 def test_backend_that_hangs(jpeg_folder, monkeypatch):
@@ -369,9 +383,7 @@ def test_backend_that_hangs(jpeg_folder, monkeypatch):
         next(iter(one))
     assert time.perf_counter() - began < 10
     gate.set()
-    deadline = time.monotonic() + 10
-    while threads() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    settle(lambda: not threads(), 10)
     assert threads() == []
 
 
@@ -419,6 +431,22 @@ def test_stats_and_log(jpeg_folder, caplog):
         assert one.stats().seconds == end.seconds
         (line,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("epoch")]
         assert line.startswith("epoch 0: 7 steps, 101 images in ")
+
+
+# CUDA, as far as it goes without
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_graph_for_cuda(whole):
+    """The graph that cannot run here can be written down: DALI accepts its operators, devices and arguments."""
+    from nvidia import dali
+
+    from loaders.dali import _graph
+
+    with dali.Pipeline(batch_size=4, num_threads=1, device_id=None):
+        images = _graph(lambda: None, 4, (32, 48), "mixed", whole)
+        assert images.device == "gpu"
+        assert _graph(lambda: None, 1 if whole else 3, (32, 48), "cpu", whole).device == "cpu"
 
 
 # Ranks

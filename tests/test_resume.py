@@ -64,7 +64,7 @@ def through_json(state):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("points", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("points", [6, pytest.param(200, marks=pytest.mark.slow)])
 def test_random_interruptions(roots, backend, points):
     """At each point: some batches, a state, another loader with other threads, and all that remains, bit for bit."""
     root, rng = roots(backend), random.Random(points)
@@ -388,8 +388,9 @@ for trial in range(trials):
 """
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("trials", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("backend", "trials"), [("dali", 1), *(pytest.param(b, 20, marks=pytest.mark.slow) for b in BACKENDS)]
+)
 def test_sigkill(roots, tmp_path, backend, trials):
     """Killed at any moment, the run goes on from its last state; a batch may come again, none is left out or changed."""
     root = roots(backend)
