@@ -181,7 +181,7 @@ def main(
     }
     toys = toys_report(right, [
         f"Means over {seeds} seeds; {POINTS} training points, {TEST_POINTS} test points, {epochs} epochs, batch {BATCH}. "
-        "The paper's are means of 5 trials on shapes that it does not describe: what compares is the course over k and alpha."
+        "The paper's are means of 5 trials on shapes that it does not describe: compare the course over k and alpha."
     ])  # fmt: skip
     digits = digits_report(digit_distances(DIGIT_KS, DIGIT_ALPHAS, trials), [
         f"scikit-learn's 1,797 digits of 8x8 pixels in [0, 1], {trials} times in batches of {BATCH}; the paper's are "

@@ -24,7 +24,7 @@ def _mean(total, count):
 
 @njit()
 def _cell_means(start, stop, images, c, height, width, out):
-    """Images ``start`` to ``stop``: from (b, planes, h, n), whose rows interleave c channels, into (b, planes * c, gh, gw)."""
+    """Images ``start`` to ``stop``, (b, planes, h, n) with rows that interleave c channels, into (b, planes * c, gh, gw)."""
     _, planes, h, n = images.shape
     w = n // c
     _, _, grid_h, grid_w = out.shape
