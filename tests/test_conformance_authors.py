@@ -154,7 +154,8 @@ def test_cutmix_with_alpha_one_does_not_give_uniform_labels():
 def test_mean_of_clipped_boxes(lam, expected):
     """At 32 pixels, where lambda = .7 has a side of 17, of which 16 are cut, and in the limit of many pixels.
 
-    That is 1 - (s - s^2 / 4)^2 for a box of s = sqrt(1 - lambda) of the side. Rows and columns of the centre are independent, so one line of centres says it.
+    That is 1 - (s - s^2 / 4)^2 for a box of s = sqrt(1 - lambda) of the side. Rows and columns of the centre are
+    independent, so one line of centres says it.
     """
     s = math.sqrt(1 - lam)
     for side, mean, tolerance in ((32, expected, 6e-4), (20_000, 1 - (s - s * s / 4) ** 2, 3e-4)):

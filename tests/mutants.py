@@ -1,0 +1,188 @@
+"""Planted faults, each of which the default tests must catch: ``python -m tests.mutants`` (``make mutants``).
+
+A fault is one replacement in the source of a copy of the repository; the copy's tests are run there and have to fail. A fault
+whose text is no longer in the source is an error too, so that the list cannot rot. Exits with 1 if a fault survives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("mixops", "tests", "examples", "pyproject.toml")
+# the quick ones first: a fault is caught by the first test that fails
+DRAWING = ("test_contract.py", "test_key.py", "test_switch.py", "test_conformance_authors.py")
+TARGETS = ("test_targets.py", "test_plan.py", "test_contract.py")
+PIXELS = ("test_inputs.py",)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``old`` becomes ``new`` in one place of a file of mixops; ``tests`` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = DRAWING
+
+    def plant(self, root: Path) -> None:
+        """Changes the copy at ``root``."""
+        path = root / "mixops" / self.file
+        source = path.read_text()
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.file} must hold its text once, found {source.count(self.old)} times")
+        path.write_text(source.replace(self.old, self.new))
+
+
+# one line a fault
+# ruff: noqa: E501
+FAULTS = (
+    Fault("label from the wrong side, dense", "targets.py", "scatter_add_(2, own, weight", "scatter_add_(2, own, (1 - weight)", TARGETS),
+    Fault("label from the wrong side, soft", "targets.py", "weight * soft[:, None] + (1 - weight) * soft[partner]", "(1 - weight) * soft[:, None] + weight * soft[partner]", TARGETS),
+    Fault("label from the wrong side, sparse", "targets.py", "torch.stack([weight, 1 - weight], -1)", "torch.stack([1 - weight, weight], -1)", TARGETS),
+    Fault("same class assigned, not added", "targets.py", "targets.scatter_add_(2, own[partner]", "targets.scatter_(2, own[partner]", TARGETS),
+    Fault("smoothing applied twice", "targets.py", "targets.scatter_add_(2, own, weight * (1 - smoothing))", "targets.scatter_add_(2, own, weight * (1 - smoothing) ** 2)", TARGETS),
+    Fault("smoothing forgotten for soft labels", "targets.py", "targets * (1 - smoothing) + smoothing / classes if smoothing else targets", "targets", TARGETS),
+    Fault("loss ignores smoothing of sparse targets", "targets.py", "label_smoothing * mass * logits.mean(-1)", "0 * mass * logits.mean(-1)", TARGETS),
+    Fault("label weight is the drawn lambda", "mixer.py", 'weight = lam.copy() if self.label == "sampled" else mask_means(params, height, width)', "weight = lam.copy()"),
+    Fault("box area not clipped", "boxes.py", "np.minimum(middle + half, side)", "middle + half"),
+    Fault("box off by one", "boxes.py", "np.minimum(middle + half, side)", "np.minimum(middle + half + 1, side)"),
+    Fault("box of the side, not its root", "cutmix.py", "np.sqrt(1 - draw.lam)", "(1 - draw.lam)"),
+    Fault("box of the partner's share", "cutmix.py", "np.sqrt(1 - draw.lam)", "np.sqrt(draw.lam)"),
+    Fault("height and width exchanged", "boxes.py", "((Y0, Y1, cy, height), (X0, X1, cx, width))", "((Y0, Y1, cy, width), (X0, X1, cx, height))"),
+    Fault("centre of rows used for columns", "boxes.py", "(X0, X1, cx, width)", "(X0, X1, cy, width)"),
+    Fault("Gaussian normalised by the height alone", "gmix.py", "1) * height * width)", "1) * height * height)"),
+    Fault("Gaussian's roles not exchanged below one half", "gmix.py", '(lam < 0.5) & (self.convention == "authors")', '(lam < 0) & (self.convention == "authors")'),
+    Fault("conventions of GMix exchanged", "gmix.py", '(1 if self.convention == "authors" else 2)', '(2 if self.convention == "authors" else 1)'),
+    Fault("K Gaussians of a pair apart", "gmix.py", "np.floor(draw.cx * width)[:, None]", "np.floor(draw.cx * width)[:, None] + np.arange(lam.shape[1])"),
+    Fault("mean of a Gaussian half a pixel off", "masks.py", "x = ends - (middle + 0.5)", "x = ends - middle"),
+    Fault("HMix outside by the paper's weight", "hmix.py", 'self.convention == "authors" else', 'self.convention == "nobody" else'),
+    Fault("HMix divides by zero", "hmix.py", "np.divide(lam, free, out=np.zeros_like(lam), where=free > 0)", "np.float64(1) * lam / free"),
+    Fault("lambda shared by all rows by accident", "mixer.py", "u[:, _SHARED:].reshape(len(u)", "np.broadcast_to(u[:1, _SHARED:], u[:, _SHARED:].shape).reshape(len(u)"),
+    Fault("lambda shared by the outputs of a pair", "mixer.py", "lam = -np.sort(-lam, axis=1)", "lam = np.repeat(lam[:, :1], lam.shape[1], 1)"),
+    Fault("lambdas rise along k", "mixer.py", "np.argsort(-masks.weight, axis=1", "np.argsort(masks.weight, axis=1"),
+    Fault("lambda is never below one half", "mixer.py", "np.where(u[..., 2] < 0.5, -half, half)", "half"),
+    Fault("lambda's law has another alpha", "mixer.py", "-np.log1p(-u[..., 0]) / alpha", "-np.log1p(-u[..., 0]) / (alpha + 0.5)"),
+    Fault("lambda not rounded to float32", "mixer.py", ".astype(np.float32).astype(np.float64)", ""),
+    Fault("prob turned round", "mixer.py", "u[:, APPLY] >= self.prob", "u[:, APPLY] < self.prob"),
+    Fault("prob leaves the label mixed", "mixer.py", "for array in (masks.lam, masks.weight, masks.dense)", "for array in (masks.lam, masks.dense)"),
+    Fault("draw='batch' draws for rows", "mixer.py", "return np.zeros_like(block_of_row)", "return block_of_row"),
+    Fault("partner not inverted", "pairing.py", "partner[self.rows] = self.columns", "partner[:] = self.columns"),
+    Fault("everybody his own partner", "pairing.py", "np.roll(rows, -k)", "np.roll(rows, 0)"),
+    Fault("rank forgotten in the key", "key.py", "[block, self.rank, self.step, self.epoch]", "[block, 0, self.step, self.epoch]"),
+    Fault("epoch forgotten in the key", "key.py", "[block, self.rank, self.step, self.epoch]", "[block, self.rank, self.step, 0]"),
+    Fault("streams share their words", "key.py", "[self.seed, stream]", "[self.seed, 0]"),
+    Fault("switch takes labels from another member", "switch.py", "for masks in drawn])[choice, rows]", "for masks in drawn])[choice if name != 'weight' else 0 * choice, rows]"),
+    Fault("switch ignores its weights", "switch.py", "np.cumsum(np.asarray(self.weights))", "np.cumsum(np.ones(len(self.weights)))"),
+    Fault("FMix label is the mean of another cut", "fmix.py", "return masks.reshape(u, k, height, width), counts / pixels", "return masks.reshape(u, k, height, width), counts / (pixels + 1)"),
+    Fault("joined plans point into the first batch", "plan.py", "plan.partner + start", "plan.partner", TARGETS),
+    Fault("JSON keeps six digits", "plan.py", "None if array is None else array.tolist()", "None if array is None else array.round(6).tolist()", TARGETS),
+    Fault("accuracy forgets the partner", "plan.py", "own[self.partner][:, None]", "own[:, None]", TARGETS),
+    Fault("uint8 truncated", "kernels/eager.py", "mixed.round_().clamp_(0, 255)", "mixed.clamp_(0, 255)", PIXELS),
+    Fault("uint8 scaled by 1/256", "apply.py", "unit = 255.0 if", "unit = 256.0 if", PIXELS),
+    Fault("mean not divided by std", "apply.py", "1 / (unit * s), -m / s", "1 / (unit * s), -m", PIXELS),
+    Fault("mask turned round", "kernels/eager.py", "mask * a + (1 - mask) * b", "(1 - mask) * a + mask * b", PIXELS),
+    Fault("label maps from the wrong side", "segmentation.py", "torch.where(mask >= 0.5, own, other)", "torch.where(mask >= 0.5, other, own)", ("test_segmentation.py",)),
+    Fault("keyless calls repeat themselves", "counter.py", "self._step += 1", "self._step += 0", ("test_call.py",)),
+    Fault("ranks seeded alike mix alike", "counter.py", 'int(os.environ.get("RANK", 0))', "0", ("test_call.py",)),
+    Fault("the compiler traces the draw", "uncompiled.py", "if torch.compiler.is_compiling():", "if False:", ("test_call.py",)),
+)  # fmt: skip
+
+
+def copy_to(root: Path) -> None:
+    """A copy of what the tests need, compiled kernels included."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, symlinks=True)
+        else:
+            shutil.copy2(source, root / name)
+
+
+def run_tests(root: Path, tests: tuple[str, ...], limit: float) -> tuple[bool, str]:
+    """Whether the tests pass in the copy, and the first that did not."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            [*command, *[f"tests/{name}" for name in tests]], cwd=root, env=environment, capture_output=True, text=True,
+            timeout=limit,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False, f"no end within {limit:.0f} s"
+    if done.returncode not in (0, 1):  # 1: tests failed; all else is not a test's verdict
+        first = next((line for line in done.stdout.splitlines() if line.startswith("ERROR")), "")
+        if not first:
+            raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return False, first
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 0, failed[0].split(" - ")[0] if failed else ""
+
+
+def attempt(fault: Fault | None, limit: float) -> tuple[bool, str, float]:
+    """Whether the tests pass with a fault (with none: all tests that faults name), the first that fails, seconds."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        root = Path(folder)
+        copy_to(root)
+        if fault is not None:
+            fault.plant(root)
+        tests = tuple(dict.fromkeys(name for f in FAULTS for name in f.tests)) if fault is None else fault.tests
+        passed, first = run_tests(root, tests, limit)
+    return passed, first, time.monotonic() - began
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Plant the faults whose names contain this.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Copies that run side by side.")] = os.cpu_count() or 1,
+    limit: Annotated[float, typer.Option(help="Seconds that the tests may take in one copy.")] = 900.0,
+) -> None:
+    """Plants faults one by one and says which test caught each."""
+    console = Console()
+    chosen = [fault for fault in FAULTS if only in fault.name]
+    cases: list[Fault | None] = [None, *chosen]
+    with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(jobs) as pool:
+        task = progress.add_task("planting faults", total=len(cases))
+
+        def try_one(fault: Fault | None) -> tuple[bool, str, float]:
+            result = attempt(fault, limit)
+            progress.advance(task)
+            return result
+
+        results = list(pool.map(try_one, cases))
+    table = Table("fault", "file", "caught by", "seconds")
+    survivors = []
+    for fault, (passed, first, seconds) in zip(cases, results, strict=True):
+        if fault is None:
+            table.add_row("none", "", f"[red]{first}" if not passed else "nothing, as it must", f"{seconds:.0f}")
+        else:
+            table.add_row(
+                fault.name, fault.file, "[red]survived" if passed else first.removeprefix("FAILED "), f"{seconds:.0f}"
+            )
+            survivors += [fault.name] if passed else []
+    console.print(table)
+    if not results[0][0]:
+        console.print("the tests fail without any fault: the verdicts above mean nothing")
+        raise typer.Exit(2)
+    console.print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults caught")
+    if survivors or not chosen:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
