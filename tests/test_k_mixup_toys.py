@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @pytest.fixture(scope="module")
 def toys():
+    threads = torch.get_num_threads()  # a training takes one
     sys.path.insert(0, str(EXAMPLES))
     try:
         import k_mixup_toys
@@ -18,6 +20,7 @@ def toys():
         yield k_mixup_toys
     finally:
         sys.path.remove(str(EXAMPLES))
+        torch.set_num_threads(threads)
 
 
 def test_matched_digits_are_nearer_the_larger_the_blocks(toys):
