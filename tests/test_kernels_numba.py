@@ -21,7 +21,7 @@ MIXERS = (
     FMix(),
     Switch([HMix(), GMix()]),
 )
-SHAPES = ((3, 3, 17, 23), (2, 1, 9, 1), (4, 4, 8, 8), (1, 2, 1, 31))  # b, c, h, w
+SHAPES = ((3, 3, 17, 23), (2, 1, 9, 1), (4, 4, 8, 8), (1, 2, 1, 31), (2, 3, 5, 16))  # b, c, h, w
 FORMATS = (torch.contiguous_format, torch.channels_last)
 # half a unit in the last place of results below 4, and what float32 arithmetic adds
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.uint8: 0.5001}

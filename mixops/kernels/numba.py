@@ -7,8 +7,9 @@ Gaussian ones what a float32 exponential is off. uint8 results are rounded half 
 
 A row of the image, all its channels, goes through buffers that stay in the L1 cache: convert it and lay it out as the
 result is laid out; blend; cast; copy. The dtypes meet only in the first and the third step and are chosen by a number, not
-by a type, so there is one kernel to compile and not one for each of two dozen combinations. The copy of a large result
-bypasses the caches, which saves reading the lines that are about to be overwritten.
+by a type, so there is one kernel to compile and not one for each of two dozen combinations. A large result bypasses the
+caches, which saves reading the lines that are about to be overwritten; the commonest ones, float32 and float16 in rows of
+whole vectors, are blended, cast and stored at once.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _FLOAT32, _FLOAT16, _BFLOAT16, _UINT8 = range(4)
 _KINDS = {torch.float32: _FLOAT32, torch.float16: _FLOAT16, torch.bfloat16: _BFLOAT16, torch.uint8: _UINT8}
 _STREAMED = 16 << 20  # bytes: who reads a result this large will not find it in a cache anyhow
 _VECTOR = 32  # bytes of a store that bypasses the caches
+_LANES = 8
 # without an instruction for float16, LLVM calls a routine that numba does not link
 _CONVERTS = numba.config.CPU_NAME is None and (
     platform.machine() != "x86_64" or llvmlite.binding.get_host_cpu_features().get("f16c", False)
@@ -120,6 +122,94 @@ def _copy(_: Any, to: Any, source: Any, count: Any, streamed: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, types.boolean), generate
+
+
+@intrinsic
+def _blend_past(
+    _: Any,
+    source: Any,
+    own: Any,
+    other: Any,
+    v0: Any,
+    g: Any,
+    weights: Any,
+    j: Any,
+    affine: Any,
+    at: Any,
+    count: Any,
+    half: Any,
+    out: Any,
+) -> Any:
+    """``_blend`` of ``count`` elements, eight at a time, from elements ``own`` and ``other`` of ``source``, past the caches.
+
+    ``weights`` and ``affine`` are read from column ``at``; ``out`` is an aligned address of float16 if ``half``, of
+    float32 otherwise. Written in vectors because LLVM does not make vectors of scalar stores past the caches.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, own, other, v0, g, _, j, _, at, count, half, out = args
+        floats, words = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(ir.IntType(16), _LANES)
+
+        def array(i: int) -> Any:
+            return context.make_array(signature.args[i])(context, builder, args[i])
+
+        def pointer(i: int, offset: Any) -> Any:
+            return builder.gep(array(i).data, [offset])
+
+        def row(i: int, number: Any) -> Any:
+            width = builder.extract_value(array(i).shape, 1)
+            return pointer(i, builder.add(builder.mul(number, width), at))
+
+        def read(start: Any, i: Any) -> Any:
+            first = builder.gep(start, [i])
+            kind = ir.VectorType(first.type.pointee, _LANES)
+            value = builder.load(builder.bitcast(first, kind.as_pointer()), align=1)
+            if kind.element == ir.IntType(8):
+                value = builder.uitofp(builder.zext(value, ir.VectorType(ir.IntType(32), _LANES)), floats)
+            return value
+
+        def splat(value: Any) -> Any:
+            one = builder.insert_element(ir.Constant(floats, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES))
+
+        def number(value: int) -> Any:
+            return ir.Constant(ir.IntType(64), value)
+
+        first, second, weight = pointer(0, own), pointer(0, other), row(5, j)
+        scale, bias = row(7, number(0)), row(7, number(1))
+        v0, g, one = splat(v0), splat(g), ir.Constant(floats, [1.0] * _LANES)
+        vectors = builder.udiv(count, number(_LANES))
+        with builder.if_else(half) as branches:
+            for kind, branch in zip((words, floats), branches, strict=True):
+                with branch, cgutils.for_range(builder, vectors) as loop:
+                    i = builder.mul(loop.index, number(_LANES))
+                    m = builder.fadd(v0, builder.fmul(g, read(weight, i)))
+                    shares = builder.fmul(m, read(first, i)), builder.fmul(builder.fsub(one, m), read(second, i))
+                    value = builder.fadd(builder.fmul(builder.fadd(*shares), read(scale, i)), read(bias, i))
+                    if kind is words and _CONVERTS:
+                        value = builder.bitcast(builder.fptrunc(value, ir.VectorType(ir.HalfType(), _LANES)), words)
+                    elif kind is words:
+                        continue
+                    to = builder.gep(builder.inttoptr(out, kind.as_pointer()), [loop.index])
+                    store = builder.store(value, to, align=_LANES * (2 if kind is words else 4))
+                    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        return context.get_dummy_value()
+
+    integers = types.intp
+    return types.void(
+        source,
+        integers,
+        integers,
+        types.float32,
+        types.float32,
+        weights,
+        integers,
+        affine,
+        integers,
+        integers,
+        types.boolean,
+        integers,
+    ), generate
 
 
 @intrinsic
@@ -240,10 +330,14 @@ def _mix(
     k, c, h, w = shape
     n = c * w
     out_planes = 1 if pixels_out else c
-    count = n // out_planes * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
-    loaded = np.empty((2, out_planes, n // out_planes), np.float32)
+    length = n // out_planes
+    count = length * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
+    direct = streamed and (kind == _FLOAT32 or (kind == _FLOAT16 and _CONVERTS))
+    direct = direct and length % _LANES == 0 and _address(out) % _VECTOR == 0
+    unloaded = direct and k == 1 and bytes_in.size > 0 and pixels_in == pixels_out
+    loaded = np.empty((2, out_planes, length), np.float32)
     sources = loaded.reshape(2, n)
-    affine_row, weights = np.empty((2, n), np.float32), np.empty((k, n), np.float32)
+    affine_row, weights = np.empty((2, n), np.float32), np.zeros((k, n), np.float32)
     wx, wy = np.empty((k, w), np.float32), np.empty((k, h), np.float32)
     mixed, halves, octets = np.empty(n, np.float32), np.empty(n, np.uint16), np.empty(n, np.uint8)
     for i in range(n):
@@ -256,7 +350,7 @@ def _mix(
                 _bell(params[b, j, A], params[b, j, CY], params[b, j, Y0], params[b, j, Y1], wy, j)
                 _spread(wx, j, pixels_out, c, weights)
         for y in range(h):
-            for side in range(2):
+            for side in range(0 if unloaded else 2):
                 row = partner[b] if side else b
                 if bytes_in.size:
                     _load(bytes_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
@@ -271,6 +365,18 @@ def _mix(
                     _spread(wx, j, pixels_out, c, weights)
                 elif g != 0:
                     g *= wy[j, y]
+                if direct:
+                    for i in range(out_planes):
+                        at = i * length
+                        to = _address(out) + (((b * k + j) * out_planes + i) * h + y) * count
+                        half = kind == _FLOAT16
+                        if unloaded:
+                            own = ((b * out_planes + i) * h + y) * length
+                            other = ((partner[b] * out_planes + i) * h + y) * length
+                            _blend_past(bytes_in, own, other, v0, g, weights, j, affine_row, at, length, half, to)
+                        else:
+                            _blend_past(sources, at, n + at, v0, g, weights, j, affine_row, at, length, half, to)
+                    continue
                 if g != 0:
                     _blend(sources, v0, g, weights, j, affine_row, mixed)
                 else:
