@@ -7,6 +7,9 @@ has them and, where the layout is kept, stores too. From NHWC to NCHW a program 
 channels: stores stay wide, the loads of the other channels hit the L1 cache. M is computed in registers from the nine
 floats.
 Offsets within an image are 32 bit, image offsets 64 bit: a batch may exceed 2**31 elements.
+
+The compiler may fuse products with sums, so results are those of the eager blend up to float32 rounding, and not its bits:
+uint8 results are rounded half to even, too, but a value within 1e-4 of a half may go the other way.
 """
 
 from __future__ import annotations
