@@ -57,9 +57,7 @@ def load_digits() -> tuple[Float[Tensor, "b 1 h w"], Int64[Tensor, " b"]]:
     return interpolate(small, size=SIDE, mode="bilinear").clamp_(0, 1), torch.from_numpy(labels).long()
 
 
-def train_digits(
-    images: Float[Tensor, "b 1 h w"], labels: Int64[Tensor, " b"], steps: int = 80, seed: int = 0
-) -> nn.Module:
+def train_digits(images: Float[Tensor, "b 1 h w"], labels: Int64[Tensor, " b"], steps: int = 80, seed: int = 0) -> nn.Module:
     """A small network trained on the digits, in evaluation mode; global random state is left as it was."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
