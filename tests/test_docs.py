@@ -28,7 +28,7 @@ NOT_RUN = {  # first words of commands that cannot be run in a test, and why
 
 GIVEN = {  # what a page takes from its reader
     "README.md": "import torch; from mixops import HMix; MEAN = STD = (0.5, 0.5, 0.5)\n"
-    "images, labels = torch.rand(4, 3, 8, 8), torch.arange(4)",
+    "batch, labels = torch.rand(4, 3, 8, 8), torch.arange(4)",
 }
 
 

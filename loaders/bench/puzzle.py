@@ -160,7 +160,7 @@ def spectrum(fields: int = 1000, side: int = 224) -> Report:
     )  # fmt: skip
 
 
-def main(
+def puzzle(
     out: Annotated[
         Path | None, typer.Option(help="Folder for puzzle-*.md and .json; nothing is written without it.")
     ] = None,
@@ -207,4 +207,4 @@ def _milliseconds(seconds: np.ndarray) -> Quartiles:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(puzzle)
