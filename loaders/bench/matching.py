@@ -6,9 +6,10 @@ The limit is plain mixup, whose batches are read, decoded, blended and counted a
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -29,7 +30,7 @@ def stages(batch_size: int, k: int, size: int, rounds: int) -> Report:
     matching, blocks = OptimalMatching(k), draw_blocks(Key(), batch_size, k)
     cells = features(images, matching.resolution)
     distances = matching.distances(blocks, cells)
-    cases = {
+    cases: dict[str, Callable[[], object]] = {
         "averages of cells": partial(features, images, matching.resolution),
         "distances": partial(matching.distances, blocks, cells),
         "assignment": partial(assign, distances, k),
@@ -44,7 +45,7 @@ def stages(batch_size: int, k: int, size: int, rounds: int) -> Report:
     )
 
 
-def throughput(root: Path, batch_size: int, k: int, size: int, rounds: int, backend: str) -> Report:
+def throughput(root: Path, batch_size: int, k: int, size: int, rounds: int, backend: Any) -> Report:
     """Images per second of the loader with k-mixup, with mixup and without mixing, whole epochs in turn."""
     mixers = {"no mixing": None, "mixup": MixUp(1.0), "k-mixup": MixUp(1.0, matching=OptimalMatching(k))}
     loaders = {
