@@ -320,7 +320,11 @@ def test_ctrl_c_while_waiting(jpeg_folder, monkeypatch):
     gate = threading.Event()
     read = Index.read
     monkeypatch.setattr(Index, "read", lambda self, sample: (gate.wait(0.5) and b"") or read(self, sample))
-    previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def interrupt(*_):  # what SIGINT's own handler does; processes that run tests in parallel ignore the signal
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
         with pytest.raises(KeyboardInterrupt) as kept:
@@ -362,6 +366,7 @@ def test_leaving_while_a_read_hangs(jpeg_folder, monkeypatch, caplog):
     one = loader(jpeg_folder, "torchvision", timeout=3.0, prefetch=1, batch_size=8)
     iterator = iter(one)
     next(iterator)
+    settle(lambda: one.stats().queue >= 1, 10)  # the next step was read before reading hangs
     monkeypatch.setattr(Index, "read", lambda self, sample: gate.wait(60) and b"")
     next(iterator)
     settle(lambda: one.stats().queue == 0)
