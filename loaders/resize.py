@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float64, UInt8
 
 from mixops.kernels.threads import run_sliced
+from mixops.memory import empty
 
 
 def resize_rows(
@@ -25,7 +27,7 @@ def resize_rows(
     """The windows (top, left, height, width) of ``images``, resized to ``size`` and flipped; ``spill`` as in the kernel."""
     from pipelines.ffcv_resize import resized_crop, workspace
 
-    out = np.empty((len(images), *size, 3), np.uint8)
+    out = empty((len(images), *size, 3), torch.uint8).numpy()
 
     def resize(start: int, stop: int) -> None:
         height, width = (max(image.shape[axis] for image in images[start:stop]) for axis in (0, 1))

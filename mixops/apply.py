@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from .memory import empty
 from .plan import MixPlan
 from .uncompiled import uncompiled
 
@@ -222,7 +223,7 @@ def _dense(images: Tensor) -> Tensor:
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor, memory_format: torch.memory_format | None) -> Tensor:
     if memory_format in (None, torch.preserve_format):
         memory_format = torch.contiguous_format if _is_planes(like) else torch.channels_last
-    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=memory_format)
+    return empty(shape, dtype, like.device, memory_format)
 
 
 def _in_format(mixed: Tensor, images: Tensor, memory_format: torch.memory_format | None) -> Tensor:
