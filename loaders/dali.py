@@ -173,7 +173,7 @@ def _build(source: Any, inputs: int, job: Job, device: str, whole: bool) -> Any:
         batch_size=len(job.recipe.schedule.rows(0)),
         num_threads=job.num_threads,
         device_id=_device_id(job),
-        prefetch_queue_depth=job.prefetch,
+        prefetch_queue_depth=job.prefetch + 1,  # threads that are done with a batch early have another to go on with
     )
     with pipe:
         pipe.set_outputs(_graph(source, inputs, (job.height, job.width), device, whole))

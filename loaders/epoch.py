@@ -1,7 +1,9 @@
 """One epoch of batches, made in a thread and handed to the training loop.
 
-    backend (decode, crop)  ->  plan  ->  one fused kernel (mix, normalise, cast)  ->  targets  |  ->  training loop
+    plan  ->  backend (decode, crop)  ->  one fused kernel (mix, normalise, cast)  ->  targets  |  ->  training loop
     --------------------- thread "mixstage-loader", on the loader's own CUDA stream ----------  |  its current stream
+
+A plan is drawn before its batch is waited for, while the backend's threads decode; a matching has to see the images first.
 
 On CUDA nothing waits for the device: an event says when a batch is complete, the training loop's stream waits for it, and
 ``record_stream`` keeps the memory until that stream is done with it.
@@ -23,7 +25,8 @@ from .backend import Backend, Job, RawBatch
 from .background import Background
 from .stats import LoaderStats, Meter, log_epoch
 
-Finish = Callable[[int, int, RawBatch], tuple[Tensor, Tensor]]
+Finish = Callable[[RawBatch], tuple[Tensor, Tensor]]
+Prepare = Callable[[int, int], Finish]  # of (epoch, step): draws what can be drawn before the batch is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +44,11 @@ class Epoch:
     nothing refers to it any more, as after a ``break``.
     """
 
-    def __init__(self, job: Job, backend: Backend, finish: Finish, epoch: int, step: int) -> None:
+    def __init__(self, job: Job, backend: Backend, prepare: Prepare, epoch: int, step: int) -> None:
         self.meter = Meter(epoch, step)
         self._job = job
         weakref.finalize(self, self.meter.end)
-        batches = _produce(job, backend, finish, epoch, step)
+        batches = _produce(job, backend, prepare, epoch, step)
         self._batches = Background(batches, depth=job.prefetch, timeout=job.timeout)
 
     def __iter__(self) -> Epoch:
@@ -83,7 +86,7 @@ class Epoch:
         return self.meter.stats(self._batches.ready, len(self._job.bad.reported))
 
 
-def _produce(job: Job, backend: Backend, finish: Finish, epoch: int, step: int) -> Generator[_Batch, None, None]:
+def _produce(job: Job, backend: Backend, prepare: Prepare, epoch: int, step: int) -> Generator[_Batch, None, None]:
     """Runs in the thread."""
     held: tuple[RawBatch, torch.cuda.Event] | None = None
     with contextlib.ExitStack() as stack:
@@ -91,9 +94,11 @@ def _produce(job: Job, backend: Backend, finish: Finish, epoch: int, step: int) 
             stack.enter_context(torch.cuda.device(job.device))
             stack.enter_context(torch.cuda.stream(job.stream))
         raws = stack.enter_context(contextlib.closing(backend.open(epoch, step)))
-        for raw in raws:
+        for coming in range(step, len(job.recipe.schedule)):
+            finish = prepare(epoch, coming)
+            raw = next(raws)
             with _range(job, "mixstage mix"):
-                images, targets = finish(epoch, step, raw)
+                images, targets = finish(raw)
             complete = None
             if job.stream is not None:
                 complete = torch.cuda.Event()
@@ -103,7 +108,7 @@ def _produce(job: Job, backend: Backend, finish: Finish, epoch: int, step: int) 
                 held = raw, complete
             yield _Batch(images, targets, raw.rejected, complete)
             del images, targets
-            step += 1
+        next(raws, None)  # after its last step a backend makes ready for the next epoch
 
 
 def _range(job: Job, name: str) -> contextlib.AbstractContextManager[Any]:

@@ -27,7 +27,7 @@ from .backend import Backend, Job, RawBatch, find_backend
 from .bad_files import BadFiles, OnError
 from .crops import CenterCrop, CropLaw, RandomResizedCrop
 from .draw import Draw, Recipe
-from .epoch import Epoch, Finish
+from .epoch import Epoch, Finish, Prepare
 from .index import Index
 from .ranks import find_rank, warn_if_alone
 from .schedule import Schedule
@@ -184,13 +184,13 @@ class ImageLoader:
     # Iteration
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        job, backend = self._prepare()
+        job, backend = self._open()
         warn_if_alone(job.recipe.schedule.world_size)
         epoch, step = self._epoch, self._step
         if step >= len(job.recipe.schedule) and not self._rest_only:
             epoch, step = epoch + 1, 0
         self._epoch, self._step, self._rest_only = epoch + 1, 0, False
-        running = Epoch(job, backend, self._finish(job.recipe.schedule, backend.eager), epoch, step)
+        running = Epoch(job, backend, self._prepare_steps(job.recipe.schedule, backend.eager), epoch, step)
         self._meter, self._running = running.meter, weakref.ref(running)
         return running
 
@@ -201,7 +201,7 @@ class ImageLoader:
         self._rest_only = True
         self._meter = None
 
-    def _prepare(self) -> tuple[Job, Backend]:
+    def _open(self) -> tuple[Job, Backend]:
         schedule = self.schedule
         if self._engine is None or self._engine[0].recipe.schedule != schedule:
             device, stream = self.device, None
@@ -215,20 +215,27 @@ class ImageLoader:
             self._engine = job, self._kind(job)
         return self._engine
 
-    def _finish(self, schedule: Schedule, eager: bool) -> Finish:
+    def _prepare_steps(self, schedule: Schedule, eager: bool) -> Prepare:
         """What becomes of a decoded batch. Refers to the loader's parts, not to a position."""
+        mixer = self.mixer
+        sees_images = mixer is not None and mixer.matching is not None
 
-        def finish(epoch: int, step: int, raw: RawBatch) -> tuple[Tensor, Tensor]:
-            images, labels = _to(raw.images, self.device), self._labels[torch.from_numpy(raw.ids)]
-            labels = _to(labels, images.device)
-            images = images.permute(0, 3, 1, 2)  # (b, h, w, 3) -> (b, 3, h, w), a view
-            plan = None if self.mixer is None else self._plan(schedule, epoch, step, images)
-            mixed = mix_images(images, plan, **self._output, backend="eager" if eager and not images.is_cuda else None)
-            if plan is None:
-                return mixed, labels
-            return mixed, mix_targets(labels, plan, num_classes=self.num_classes, smoothing=self._smoothing)
+        def prepare(epoch: int, step: int) -> Finish:
+            drawn = None if mixer is None or sees_images else self._plan(schedule, epoch, step, None)
 
-        return finish
+            def finish(raw: RawBatch) -> tuple[Tensor, Tensor]:
+                images, labels = _to(raw.images, self.device), self._labels[torch.from_numpy(raw.ids)]
+                labels = _to(labels, images.device)
+                images = images.permute(0, 3, 1, 2)  # (b, h, w, 3) -> (b, 3, h, w), a view
+                plan = self._plan(schedule, epoch, step, images) if sees_images else drawn
+                mixed = mix_images(images, plan, **self._output, backend="eager" if eager and not images.is_cuda else None)
+                if plan is None:
+                    return mixed, labels
+                return mixed, mix_targets(labels, plan, num_classes=self.num_classes, smoothing=self._smoothing)
+
+            return finish
+
+        return prepare
 
     def _plan(self, schedule: Schedule, epoch: int, step: int, images: Tensor | None) -> MixPlan:
         assert self.mixer is not None

@@ -50,8 +50,8 @@ class Part(str, Enum):
 def pipeline(
     root: Annotated[Path | None, typer.Argument(help="Folder of class folders; by default synthetic JPEGs.")] = None,
     part: Annotated[list[Part] | None, typer.Option(help="May be repeated; by default all.")] = None,
-    images: Annotated[int, typer.Option(min=2, help="Synthetic images, and about the images of an epoch.")] = 768,
-    batch_size: Annotated[int, typer.Option(min=2)] = 32,
+    images: Annotated[int, typer.Option(min=2, help="Synthetic images.")] = 1536,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
     size: Annotated[int, typer.Option(min=1, help="Side of the output in pixels.")] = 224,
     cores: Annotated[int, typer.Option(min=0, help="Processors to use; 0: all.")] = 0,
     rounds: Annotated[int, typer.Option(min=1)] = 7,
