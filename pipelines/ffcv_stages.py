@@ -119,7 +119,10 @@ class MixLabel(MixStage):
                 raise RuntimeError("no MixImage has run before MixLabel")
             y = y if y.is_floating_point() else y.reshape(len(y))
             targets = mix_targets(y, plan, num_classes=self.num_classes, smoothing=self.smoothing)
-            out.copy_(targets.view(out.shape))  # (b * k, classes) -> (b, k * classes)
+            targets = targets.view(out.shape)  # (b * k, classes) -> (b, k * classes)
+            if out.is_cuda:
+                return out.copy_(targets)
+            np.copyto(out.numpy(), targets.numpy())  # torch's copy would wake OpenMP threads, and they spin
             return out.numpy() if self.array else out
 
         return mix
