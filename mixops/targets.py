@@ -39,12 +39,7 @@ def mix_targets(labels: Any, plan: MixPlan, *, num_classes: int | None = None, s
     classes = check_labels(labels, num_classes)
     if labels.device.type == "cpu":
         return torch.from_numpy(_one_hot(labels.numpy(), plan, classes, smoothing))
-    weight, partner = _to(plan, labels.device)
-    own = labels.long()[:, None, None].expand(-1, plan.interpolations, 1)  # (b,) -> (b, k, 1)
-    targets = weight.new_full((len(labels), plan.interpolations, classes), smoothing / classes)
-    targets.scatter_add_(2, own, weight * (1 - smoothing))
-    targets.scatter_add_(2, own[partner], (1 - weight) * (1 - smoothing))
-    return targets.flatten(0, 1)
+    return _scatter(labels, plan, classes, smoothing)
 
 
 def _one_hot(
@@ -59,6 +54,16 @@ def _one_hot(
     targets[rows, outputs, labels[:, None]] += weight * (1 - smoothing)
     targets[rows, outputs, labels[plan.partner][:, None]] += (1 - weight) * (1 - smoothing)
     return targets.reshape(-1, classes)
+
+
+def _scatter(labels: Int64[Tensor, " b"], plan: MixPlan, classes: int, smoothing: float) -> Float[Tensor, "n classes"]:
+    """The same on any device."""
+    weight, partner = _to(plan, labels.device)
+    own = labels.long()[:, None, None].expand(-1, plan.interpolations, 1)  # (b,) -> (b, k, 1)
+    targets = weight.new_full((len(labels), plan.interpolations, classes), smoothing / classes)
+    targets.scatter_add_(2, own, weight * (1 - smoothing))
+    targets.scatter_add_(2, own[partner], (1 - weight) * (1 - smoothing))
+    return targets.flatten(0, 1)
 
 
 def _mix_soft(labels: Float[Tensor, "b classes"], plan: MixPlan, smoothing: float) -> Float[Tensor, "n classes"]:

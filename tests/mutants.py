@@ -52,12 +52,13 @@ class Fault:
 # one line a fault
 # ruff: noqa: E501
 FAULTS = (
-    Fault("label from the wrong side, dense", "targets.py", "scatter_add_(2, own, weight", "scatter_add_(2, own, (1 - weight)", TARGETS),
-    Fault("label from the wrong side, soft", "targets.py", "weight * soft[:, None] + (1 - weight) * soft[partner]", "(1 - weight) * soft[:, None] + weight * soft[partner]", TARGETS),
-    Fault("label from the wrong side, sparse", "targets.py", "torch.stack([weight, 1 - weight], -1)", "torch.stack([1 - weight, weight], -1)", TARGETS),
-    Fault("same class assigned, not added", "targets.py", "targets.scatter_add_(2, own[partner]", "targets.scatter_(2, own[partner]", TARGETS),
-    Fault("smoothing applied twice", "targets.py", "targets.scatter_add_(2, own, weight * (1 - smoothing))", "targets.scatter_add_(2, own, weight * (1 - smoothing) ** 2)", TARGETS),
-    Fault("smoothing forgotten for soft labels", "targets.py", "targets * (1 - smoothing) + smoothing / classes if smoothing else targets", "targets", TARGETS),
+    Fault("label from the wrong side, dense", "targets.py", "labels[:, None]] += weight", "labels[:, None]] += 1 - weight", TARGETS),
+    Fault("label from the wrong side, on devices", "targets.py", "scatter_add_(2, own, weight", "scatter_add_(2, own, (1 - weight)", TARGETS),
+    Fault("label from the wrong side, soft", "targets.py", "weight * labels[:, None] + (1 - weight) * labels[partner]", "(1 - weight) * labels[:, None] + weight * labels[partner]", TARGETS),
+    Fault("label from the wrong side, sparse", "targets.py", "torch.cat([weight, 1 - weight], -1)", "torch.cat([1 - weight, weight], -1)", TARGETS),
+    Fault("same class assigned, not added", "targets.py", "labels[plan.partner][:, None]] += (1 - weight)", "labels[plan.partner][:, None]] = (1 - weight)", TARGETS),
+    Fault("smoothing applied twice", "targets.py", "labels[:, None]] += weight * (1 - smoothing)", "labels[:, None]] += weight * (1 - smoothing) ** 2", TARGETS),
+    Fault("smoothing forgotten for soft labels", "targets.py", "targets * (1 - smoothing) + smoothing / labels.shape[1] if smoothing else targets", "targets", TARGETS),
     Fault("loss ignores smoothing of sparse targets", "targets.py", "label_smoothing * mass * logits.mean(-1)", "0 * mass * logits.mean(-1)", TARGETS),
     Fault("label weight is the drawn lambda", "mixer.py", 'weight = lam.copy() if self.label == "sampled" else mask_means(params, height, width)', "weight = lam.copy()"),
     Fault("box area not clipped", "boxes.py", "np.minimum(middle + half, side)", "middle + half"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mixops import CutMix, GMix, Key, MixUp, mix_targets, soft_cross_entropy, sparse_targets
+from mixops.targets import _scatter
 
 sizes = {"b": st.integers(1, 7), "k": st.integers(1, 3), "classes": st.integers(1, 6), "step": st.integers(0, 99)}
 smoothings = st.sampled_from([0.0, 0.1, 0.5])
@@ -32,6 +33,8 @@ def test_targets_of_class_numbers(b, k, classes, step, smoothing, dtype):
     from_numpy = mix_targets(labels.numpy(), plan, num_classes=classes, smoothing=smoothing)
     assert isinstance(from_numpy, np.ndarray)
     np.testing.assert_array_equal(from_numpy, targets.numpy())
+    on_devices = _scatter(labels, plan, classes, smoothing)  # what CUDA tensors get
+    np.testing.assert_array_equal(on_devices, targets)
 
 
 @given(
