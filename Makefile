@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
 
-.PHONY: demo test check soak mutants docs docs-check format clean
+.PHONY: demo test check soak mutants docs-check format clean
 
 demo: .venv/base
 	$(BIN)/mixstage demo
