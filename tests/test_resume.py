@@ -345,6 +345,8 @@ from test_resume import EPOCHS, digest, loader, remains
 
 root, backend, folder, trials = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 torch.set_num_threads(1)  # no threads before a fork
+if backend == "torchvision":
+    import torchvision.transforms  # once, and not in every child
 
 def train(name, reporting):
     # one process: resume if there is a state, then batches; the state is written after each, at once or not at all
@@ -425,6 +427,7 @@ def test_matching_resumes(jpeg_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of torch
 def test_lightning_saves_and_restores_the_loader(jpeg_folder, tmp_path):
     """Lightning finds state_dict and load_state_dict by itself: a run stopped mid-epoch goes on with the next batch."""
     lightning = pytest.importorskip("lightning")
