@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -183,7 +183,8 @@ class ImageLoader:
 
     # Iteration
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """An epoch, begun when its first batch is asked for: an iterator that nobody uses does not count as one."""
         job, backend = self._open()
         warn_if_alone(job.recipe.schedule.world_size)
         epoch, step = self._epoch, self._step
@@ -192,7 +193,7 @@ class ImageLoader:
         self._epoch, self._step, self._rest_only = epoch + 1, 0, False
         running = Epoch(job, backend, self._prepare_steps(job.recipe.schedule, backend.eager), epoch, step)
         self._meter, self._running = running.meter, weakref.ref(running)
-        return running
+        yield from running
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch of the next iterator; setting the one that is next anyway changes nothing, also after a resume."""

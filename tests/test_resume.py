@@ -427,7 +427,7 @@ def test_matching_resumes(jpeg_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of torch
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore:Checkpoint directory:UserWarning")
 def test_lightning_saves_and_restores_the_loader(jpeg_folder, tmp_path):
     """Lightning finds state_dict and load_state_dict by itself: a run stopped mid-epoch goes on with the next batch."""
     lightning = pytest.importorskip("lightning")
@@ -448,13 +448,14 @@ def test_lightning_saves_and_restores_the_loader(jpeg_folder, tmp_path):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     with loader(jpeg_folder) as one:
         expected = run(one, 2)
-    model = Model()
-    trainer = lightning.Trainer(max_steps=4, enable_checkpointing=False, **quiet)
-    with loader(jpeg_folder) as one:
-        trainer.fit(model, one)
-        trainer.save_checkpoint(tmp_path / "x.ckpt")
-    assert model.seen == expected[:4]
+    keeper = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=4, save_top_k=-1)
     model = Model()
     with loader(jpeg_folder) as one:
-        lightning.Trainer(max_epochs=2, enable_checkpointing=False, **quiet).fit(model, one, ckpt_path=tmp_path / "x.ckpt")
+        lightning.Trainer(max_steps=6, callbacks=[keeper], **quiet).fit(model, one)
+    assert model.seen == expected[:6]
+    (checkpoint,) = tmp_path.glob("*step=4*.ckpt")
+    model = Model()
+    with loader(jpeg_folder) as one:
+        trainer = lightning.Trainer(max_epochs=2, callbacks=[keeper], **quiet)
+        trainer.fit(model, one, ckpt_path=checkpoint, weights_only=False)
     assert model.seen == expected[4:]
