@@ -152,8 +152,9 @@ def test_an_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path) -> Non
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "train" / name).mkdir(parents=True)
-        for i in range(300):
-            picture(i, 500, 500).save(tmp_path / "train" / name / f"{i}.jpg")
+        picture(0, 500, 500).save(tmp_path / "train" / name / "0.jpg")
+        for i in range(1, 3000):
+            os.link(tmp_path / "train" / name / "0.jpg", tmp_path / "train" / name / f"{i}.jpg")
     (tmp_path / "out").mkdir()
     code = "import sys; from pathlib import Path; from loaders.convert import convert; convert(*map(Path, sys.argv[1:]))"
     command = [sys.executable, "-c", code, str(tmp_path / "train"), str(tmp_path / "out" / "a.beton")]

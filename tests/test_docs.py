@@ -57,7 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_jpeg_folder(folder / "imagenet" / "val", 16, classes=4, seed=1000)
     for file in (*(ROOT / "examples").glob("*.py"), *(ROOT / "examples" / "imagenet").glob("*.*")):
         shutil.copy(file, folder)
-    for name in ("examples", "docs", "benchmarks", "Makefile", "pyproject.toml"):
+    for name in ("examples", "docs", "benchmarks", "Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 
@@ -103,7 +103,7 @@ def test_commands(page: Path, place: Path) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "MIXSTAGE_CACHE": str(place / "cache"), "PYTHONPATH": str(ROOT)}
     for command in commands(page):
-        words = shlex.split(command)
+        words = shlex.split(command, comments=True)
         if words[0] == "make":  # its recipes set up an environment: only whether there are such targets
             command = shlex.join(["make", "-n", *words[1:]])
         if "convert" in words:
