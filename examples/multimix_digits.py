@@ -237,7 +237,7 @@ def draw(path: Path, scores: dict[str, list[Scores]]) -> None:
         panel.barh(list(scores), values.mean(1), xerr=values.std(1), color="#4878a8", ecolor="#303030")
         panel.set_title(title, fontsize=10)
         if field == "accuracy":
-            panel.set_xlim(left=max(0.0, values.min() - 1))
+            panel.set_xlim(max(0.0, values.min() - 1), 100)
     panels[0].invert_yaxis()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
