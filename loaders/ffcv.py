@@ -38,7 +38,7 @@ class Ffcv:
     eager = False
 
     def __init__(self, job: Job) -> None:
-        from pipelines.ffcv_resize import resized_crop, workspace
+        from pipelines.pillow_resize import resized_crop, workspace
 
         self._job = job
         self._decode = jpeg_decoder()

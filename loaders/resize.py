@@ -1,6 +1,6 @@
 """Resizes decoded images on the CPU, the rows of a batch in threads.
 
-DALI's own CPU resize takes more time than its decoder does; the kernel of ``pipelines/ffcv_resize.py`` takes half of that,
+DALI's own CPU resize takes more time than its decoder does; the kernel of ``pipelines/pillow_resize.py`` takes half of that,
 and its pixels are Pillow's.
 """
 
@@ -25,7 +25,7 @@ def resize_rows(
     spill: bool,
 ) -> UInt8[np.ndarray, "b oh ow 3"]:
     """The windows (top, left, height, width) of ``images``, resized to ``size`` and flipped; ``spill`` as in the kernel."""
-    from pipelines.ffcv_resize import resized_crop, workspace
+    from pipelines.pillow_resize import resized_crop, workspace
 
     out = empty((len(images), *size, 3), torch.uint8).numpy()
 

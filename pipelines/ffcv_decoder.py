@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from mixops.key import Key
 
-from .ffcv_resize import resized_crop, workspace
+from .pillow_resize import resized_crop, workspace
 
 WINDOW, FLIP, STATUS = 2, 3, 4  # places in the decoder's memory
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.ffcv_resize import resized_crop, workspace
+from pipelines.pillow_resize import resized_crop, workspace
 
 BILINEAR = Image.Resampling.BILINEAR
 
