@@ -31,14 +31,14 @@ def _squared(start, stop, x, rows, columns, k, out):
             right[i] = x[columns[first + i]]
         for i in range(0, n, 2):
             below = min(i + 1, n - 1)
-            a0, a1 = left[i], left[below]
             for j in range(0, n, 2):
                 beside = min(j + 1, n - 1)
-                b0, b1 = right[j], right[beside]
                 total00, total01, total10, total11 = 0, 0, 0, 0
                 for chunk in range(0, f, _CHUNK):
+                    a0, a1 = left[i, chunk : chunk + _CHUNK], left[below, chunk : chunk + _CHUNK]
+                    b0, b1 = right[j, chunk : chunk + _CHUNK], right[beside, chunk : chunk + _CHUNK]
                     s00, s01, s10, s11 = int32(0), int32(0), int32(0), int32(0)
-                    for t in range(chunk, min(chunk + _CHUNK, f)):
+                    for t in range(len(a0)):  # from 0: LLVM does not vectorise what may be a negative index
                         d00, d01 = int32(int16(a0[t] - b0[t])), int32(int16(a0[t] - b1[t]))
                         d10, d11 = int32(int16(a1[t] - b0[t])), int32(int16(a1[t] - b1[t]))
                         s00, s01 = int32(s00 + int32(d00 * d00)), int32(s01 + int32(d01 * d01))
