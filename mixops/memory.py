@@ -2,8 +2,8 @@
 
 Fresh memory is faulted in page by page and that takes longer than mixing: a batch of 64 float images is 38 MB, over 9,000
 pages, and the allocator hands it back to the system each time. So a result lives in a block that returns here when the last
-tensor or array that looks at it is gone. A few blocks of one size are kept, as a training loop needs; asking for another
-size lets them go.
+tensor or array that looks at it is gone. A few blocks are kept of each of the sizes asked for last, as a training loop
+needs: a loader asks for two in turn, decoded bytes and results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 _SMALL = 1 << 20  # bytes that an allocator keeps by itself
 _KEPT = 4  # blocks: one with the user, one in his hands before, two made ahead
-_free: dict[int, list[UInt8[np.ndarray, " size"]]] = {}
+_SIZES = 4  # whose blocks are kept
+_free: dict[int, list[UInt8[np.ndarray, " size"]]] = {}  # in the order in which sizes were asked for
 
 
 def empty(
@@ -38,10 +39,9 @@ def empty(
 
 def _lend(size: int) -> UInt8[np.ndarray, " size"]:
     """A look at a block of that many bytes; the block is free again when the look has no reference any more."""
-    blocks = _free.get(size)
-    if blocks is None:
-        _free.clear()
-        blocks = _free.setdefault(size, [])
+    blocks = _free[size] = _free.pop(size, [])  # now the last
+    for forgotten in list(_free)[:-_SIZES]:
+        _free.pop(forgotten, None)
     try:
         block = blocks.pop()
     except IndexError:

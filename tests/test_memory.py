@@ -48,13 +48,29 @@ def test_results_that_are_kept_are_never_written_to():
     assert len({x.data_ptr() for x in kept}) == len(kept)
 
 
-def test_few_blocks_are_kept_and_none_of_another_size():
+def test_few_blocks_are_kept_of_few_sizes():
     from mixops.memory import _free
 
     many = [empty(SHAPE, torch.float32) for _ in range(20)]
+    size = list(_free)[-1]
     del many
-    assert [len(blocks) for blocks in _free.values()] == [4]
-    other = empty((5, *SHAPE[1:]), torch.float32)
-    assert list(_free.values()) == [[]]
+    assert len(_free[size]) == 4
+    for rows in range(5, 8):
+        empty((rows, *SHAPE[1:]), torch.float32)
+        assert len(_free[size]) == 4
+    other = empty((8, *SHAPE[1:]), torch.float32)
+    assert size not in _free
+    assert len(_free) == 4
     other.numpy()[:] = np.float32(1)
     assert float(other.sum()) == other.numel()
+
+
+def test_two_sizes_in_turn_are_both_given_again(monkeypatch):
+    from mixops import memory
+
+    made, allocate = [], np.empty
+    monkeypatch.setattr(memory.np, "empty", lambda *shape: made.append(shape) or allocate(*shape))
+    for _ in range(6):  # as in a loader: decoded bytes, then the result
+        for dtype in (torch.uint8, torch.float32):
+            empty((8, 3, 229, 227), dtype)
+    assert len(made) == 2
