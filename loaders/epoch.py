@@ -5,8 +5,8 @@
 
 A plan is drawn before its batch is waited for, while the backend's threads decode; a matching has to see the images first.
 
-On CUDA nothing waits for the device: an event says when a batch is complete, the training loop's stream waits for it, and
-``record_stream`` keeps the memory until that stream is done with it.
+On CUDA no thread waits for the device: an event says when a batch is complete, the training loop's stream waits for it,
+and ``record_stream`` keeps the memory until that stream is done with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from .background import Background
 from .stats import LoaderStats, Meter, log_epoch
 
 Finish = Callable[[RawBatch], tuple[Tensor, Tensor]]
+_HELD = 4  # decoded batches that wait for a device that is far behind
 Prepare = Callable[[int, int], Finish]  # of (epoch, step): draws what can be drawn before the batch is there
 
 
@@ -88,12 +90,13 @@ class Epoch:
 
 def _produce(job: Job, backend: Backend, prepare: Prepare, epoch: int, step: int) -> Generator[_Batch, None, None]:
     """Runs in the thread."""
-    held: tuple[RawBatch, torch.cuda.Event] | None = None
+    held: deque[tuple[RawBatch, torch.cuda.Event]] = deque()  # the decoder's memory goes back only after it was read
     with contextlib.ExitStack() as stack:
         if job.stream is not None:
             stack.enter_context(torch.cuda.device(job.device))
             stack.enter_context(torch.cuda.stream(job.stream))
         raws = stack.enter_context(contextlib.closing(backend.open(epoch, step)))
+        stack.callback(_release, held, 0)
         for coming in range(step, len(job.recipe.schedule)):
             finish = prepare(epoch, coming)
             raw = next(raws)
@@ -103,12 +106,18 @@ def _produce(job: Job, backend: Backend, prepare: Prepare, epoch: int, step: int
             if job.stream is not None:
                 complete = torch.cuda.Event()
                 complete.record(job.stream)
-                if held is not None:
-                    held[1].synchronize()  # the decoder's memory goes back only after it was read; long since done
-                held = raw, complete
+                held.append((raw, complete))
+                _release(held, _HELD)
             yield _Batch(images, targets, raw.rejected, complete)
             del images, targets
         next(raws, None)  # after its last step a backend makes ready for the next epoch
+
+
+def _release(held: deque[tuple[RawBatch, torch.cuda.Event]], most: int) -> None:
+    """Drops the batches that were read, without waiting for more than is needed to keep ``most`` of them."""
+    while held and (held[0][1].query() or len(held) > most):
+        held[0][1].synchronize()
+        held.popleft()
 
 
 def _range(job: Job, name: str) -> contextlib.AbstractContextManager[Any]:

@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from mixops.apply import mix_images
+from mixops.devices import to_device
 from mixops.key import Key
 from mixops.mixer import Mixer
 from mixops.pairing import shorten
@@ -225,8 +226,8 @@ class ImageLoader:
             drawn = None if mixer is None or sees_images else self._plan(schedule, epoch, step, None)
 
             def finish(raw: RawBatch) -> tuple[Tensor, Tensor]:
-                images, labels = _to(raw.images, self.device), self._labels[torch.from_numpy(raw.ids)]
-                labels = _to(labels, images.device)
+                images, labels = to_device(raw.images, self.device), self._labels[torch.from_numpy(raw.ids)]
+                labels = to_device(labels, images.device)
                 images = images.permute(0, 3, 1, 2)  # (b, h, w, 3) -> (b, 3, h, w), a view
                 plan = self._plan(schedule, epoch, step, images) if sees_images else drawn
                 mixed = mix_images(images, plan, **self._output, backend="eager" if eager and not images.is_cuda else None)
@@ -307,12 +308,6 @@ class ImageLoader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _to(x: Tensor, device: torch.device) -> Tensor:
-    if x.device.type == device.type:
-        return x
-    return x.pin_memory().to(device, non_blocking=True)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

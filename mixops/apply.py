@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from .devices import to_device
 from .memory import empty
 from .plan import MixPlan
 from .uncompiled import uncompiled
@@ -93,7 +94,7 @@ def mix_images(
     if chosen == "numba":
         _run_numba(source, plan, scale, bias, buffer)
     else:
-        from .kernels.triton import mix
+        from .kernels.launch import mix
 
         mix(source, plan, scale, bias, buffer)
     return buffer if out is None or out is buffer else out.copy_(buffer)
@@ -190,8 +191,8 @@ def _has_triton() -> bool:
 def _blend(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     from .kernels.eager import blend
 
-    on = images.device
-    return blend(images, plan, None if scale is None else scale.to(on), None if bias is None else bias.to(on), dtype)
+    scale, bias = (None if x is None else to_device(x, images.device) for x in (scale, bias))
+    return blend(images, plan, scale, bias, dtype)
 
 
 def _run_numba(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:

@@ -21,6 +21,7 @@ from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from .cells import features
+from .devices import to_device
 from .pairing import Blocks
 
 Metric = str | Callable[[Any, Any], Any]
@@ -104,7 +105,7 @@ def assign(distances: Float[np.ndarray, "b k"], k: int) -> Int64[np.ndarray, " b
 
 def _pairs(blocks: Blocks, x: Shaped[Tensor, "b f"]) -> list[tuple[Tensor, Tensor]]:
     """Blocks to compare, (n, k, f) each: all whole ones at once, then the short last one."""
-    left, right = (x[_to_device(order, x.device)] for order in (blocks.rows, blocks.columns))
+    left, right = (x[to_device(order, x.device)] for order in (blocks.rows, blocks.columns))
     whole = len(x) - len(x) % blocks.k
     pairs = [(left[:whole].unflatten(0, (-1, blocks.k)), right[:whole].unflatten(0, (-1, blocks.k)))]
     return pairs if whole == len(x) else [*pairs, (left[None, whole:], right[None, whole:])]
@@ -135,11 +136,6 @@ def _rows(distances: Float[Tensor, "n s s"], k: int) -> Float[Tensor, "n*s k"]:
     """One row for each image, filled up to k columns."""
     flat = distances.flatten(0, 1)
     return torch.nn.functional.pad(flat, (0, k - flat.shape[1]))
-
-
-def _to_device(order: Int64[np.ndarray, " b"], device: torch.device) -> Int64[Tensor, " b"]:
-    index = torch.from_numpy(order)
-    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)
 
 
 def _to_host(x: Float[Tensor, "b k"]) -> Float64[np.ndarray, "b k"]:

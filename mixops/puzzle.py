@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from .devices import to_device
 from .key import Key, Stream
 from .mixer import CENTRE_Y, BetaMixer, Draw
 from .mixup import MixUp
@@ -117,8 +118,8 @@ class PuzzleMix(BetaMixer):
     def _solve(self, images: Tensor, saliency: Tensor, pairs: MixPlan, n: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Masks float32 (b, k, n, n) and moves int32 (b, k, 2, n * n)."""
         device, shape = saliency.device, (*pairs.lam.shape, 2, n * n)
-        partner = torch.from_numpy(pairs.partner).to(device)
-        lam = torch.from_numpy(pairs.lam).to(device, torch.float32)
+        partner = to_device(pairs.partner, device)
+        lam = to_device(pairs.lam, device, torch.float32)
         shares = block_saliency(saliency, n)
         problem = mask_problem(
             shares, images, partner, self._scale(images), beta=self.beta, gamma=self.gamma, neigh_size=self.neigh_size

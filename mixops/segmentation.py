@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from .devices import to_device
 from .masks import dense_masks
 from .plan import MixPlan
 from .uncompiled import uncompiled
@@ -64,13 +65,13 @@ def _soft(
 
 def _sources(maps: Shaped[Tensor, "b ..."], plan: MixPlan) -> tuple[Tensor, Tensor]:
     """The maps of the row and of its partner for each output, (b, k, ...), blocks moved as the plan moves them."""
-    partner = torch.from_numpy(plan.partner).to(maps.device)
+    partner = to_device(plan.partner, maps.device)
     if plan.moves is None:
         shape = (-1, plan.interpolations, *[-1] * (maps.ndim - 1))
         return maps[:, None].expand(shape), maps[partner][:, None].expand(shape)
     from .moves import move_blocks
 
-    moves = torch.from_numpy(plan.moves).to(maps.device)  # (b, k, 2, blocks)
+    moves = to_device(plan.moves, maps.device)  # (b, k, 2, blocks)
     own, other = (
         torch.stack([move_blocks(source, moves[:, k, side]) for k in range(plan.interpolations)], 1)
         for side, source in enumerate((maps, maps[partner]))
@@ -82,7 +83,7 @@ def _masks(plan: MixPlan, maps: Tensor) -> Float[Tensor, "b k h w"]:
     height, width = maps.shape[-2:]
     # a constant mask fits maps of any size
     masks = plan.dense if plan.dense is not None else dense_masks(plan.params, height, width)
-    return torch.from_numpy(masks).to(maps.device, torch.float32)
+    return to_device(masks, maps.device, torch.float32)
 
 
 def _check(maps: Any, plan: MixPlan) -> None:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from .devices import to_device
 from .plan import MixPlan
 from .uncompiled import uncompiled
 
@@ -75,8 +76,8 @@ def _mix_soft(labels: Float[Tensor, "b classes"], plan: MixPlan, smoothing: floa
 
 def _to(plan: MixPlan, device: torch.device) -> tuple[Float[Tensor, "b k 1"], Int64[Tensor, " b"]]:
     """Weights and partners of a plan on a device."""
-    weight = torch.from_numpy(plan.weight).to(device, torch.float32)[..., None]  # (b, k) -> (b, k, 1)
-    return weight, torch.from_numpy(plan.partner).to(device)
+    weight = to_device(plan.weight, device, torch.float32)[..., None]  # (b, k) -> (b, k, 1)
+    return weight, to_device(plan.partner, device)
 
 
 @uncompiled

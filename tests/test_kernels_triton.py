@@ -1,6 +1,7 @@
-"""The CUDA kernel: run by Triton's interpreter against float64 loops, and compiled ahead of time for real devices.
+"""The CUDA kernels: run by Triton's interpreter, and on a device where there is one, against float64 loops; compiled ahead
+of time for real devices.
 
-The interpreter has to be chosen before the kernel is defined, so both halves run in processes of their own.
+The interpreter has to be chosen before a kernel is defined, so it runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,10 +11,18 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import reference
+import torch
+
+from mixops import HMix, Key, mix_images
 
 pytest.importorskip("triton")
+from mixops.kernels.launch import rows
 
 
 def run(code: str, *, interpret: bool) -> str:
@@ -24,86 +33,109 @@ def run(code: str, *, interpret: bool) -> str:
     return done.stdout
 
 
-INTERPRETED = """
-import itertools, numpy as np, torch
-from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch, mix_images
-from tests.reference import mix_images as reference
-
-torch.manual_seed(0)
-mixers = [MixUp(interpolations=5), CutMix(interpolations=2), HMix(), GMix(interpolations=3), FMix()]
-mixers.append(Switch([MixUp(), GMix()]))
-shapes = [(3, 17, 23, 3), (2, 1, 9, 1), (1, 8, 8, 4)]
-tolerance = {torch.uint8: 0.501, torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2.0**-7}
-formats = (torch.contiguous_format, torch.channels_last)
-checked = 0
-for mixer, (b, h, w, c) in zip(mixers, 2 * shapes, strict=True):
-    bytes_ = torch.randint(0, 256, (b, c, h, w), dtype=torch.uint8)
-    plan = mixer.plan(Key(1), batch_size=b, height=h, width=w)
-    mean, std = [0.4] * c, [0.25] * c
-    plain = reference(bytes_.numpy(), plan)
-    normal = (plain / 255 - 0.4) / 0.25
-    for source, layout, dtype, result in itertools.product((torch.uint8, torch.float32), formats, tolerance, formats):
-        if source == torch.float32 and dtype == torch.uint8:
-            continue
-        images = (bytes_ if source == torch.uint8 else bytes_ / 255).contiguous(memory_format=layout)
-        options = {} if dtype == torch.uint8 else {"mean": mean, "std": std, "dtype": dtype}
-        out = torch.full((b * plan.interpolations, c, h, w), 77, dtype=dtype).contiguous(memory_format=result)
-        got = mix_images(images, plan, backend="triton", out=out, **options)
-        assert got is out
-        expected = plain if dtype == torch.uint8 else normal
-        error = np.abs(got.double().numpy() - expected)
-        # the interpreter cuts float32 to bfloat16 where devices round: one unit in the last place
-        allowed = tolerance[dtype] * (1 if dtype == torch.uint8 else np.maximum(1, np.abs(expected)))
-        assert (error <= allowed).all(), (mixer, c, source, layout, dtype, result, error.max())
-        checked += 1
-print(checked)
-"""
+def test_the_interpreted_kernels_are_the_reference() -> None:
+    path = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})"
+    script = f"{path}\nfrom kernel_cases import check_kernels\nprint(check_kernels('cpu'))"
+    assert int(run(script, interpret=True)) == 6 * 2 * 28
 
 
-def test_the_interpreted_kernel_is_the_reference() -> None:
-    assert int(run(INTERPRETED, interpret=True)) == 6 * 28
+@pytest.mark.gpu
+def test_the_kernels_are_the_reference() -> None:
+    from kernel_cases import MIXERS, SHAPES, check_kernels
+
+    assert check_kernels("cuda") == len(MIXERS) * len(SHAPES) * 28
+
+
+@pytest.mark.gpu
+def test_more_elements_than_32_bits_count() -> None:
+    b, k = 2900, 5
+    images = torch.randint(0, 256, (b, 3, 224, 224), dtype=torch.uint8, device="cuda").contiguous(
+        memory_format=torch.channels_last
+    )
+    plan = HMix(interpolations=k).plan(Key(), batch_size=b, height=224, width=224)
+    mixed = mix_images(images, plan)
+    assert mixed.numel() > 2**31
+    for i in (0, 2852, 2853, b - 1):
+        rows = torch.stack([images[i], images[plan.partner[i]]]).cpu().numpy()
+        two = replace(
+            plan, partner=np.array([1, 0]), **{name: getattr(plan, name)[[i, i]] for name in ("weight", "lam", "params")}
+        )
+        error = np.abs(mixed[i * k : (i + 1) * k].double().cpu().numpy() - reference.mix_images(rows, two)[:k])
+        assert error.max() <= 0.501
+
+
+def test_division_by_multiplication() -> None:
+    rng = np.random.default_rng(0)
+    for d in [1, 2, 3, 5, 7, 84, 641, 2**16 - 1, 2**16, 2**30, 2**31 - 1, *rng.integers(1, 2**31, 200).tolist()]:
+        items, magic, shift = rows(d)
+        n = np.concatenate([rng.integers(0, 2**31, 200), [0, d - 1, d, 2**31 - 1, max(2**31 // d * d - 1, 0)]]) % 2**31
+        assert items == d and magic < 2**32
+        assert [(2 * int(v) * magic >> 32) >> shift for v in n] == (n // d).tolist()
 
 
 COMPILED = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from mixops.kernels.triton import TILES, mix_kernel
+from mixops.kernels import triton as kernels
+from mixops.kernels.launch import TILES
 
-def compiled(capability, pixels_in, pixels_out, k=2, out="fp16", flat=False):
-    names = mix_kernel.arg_names
-    block, warps = TILES[capability]
-    constants = dict(K=k, C=3, PIXELS_IN=pixels_in, PIXELS_OUT=pixels_out, FLAT=flat, DENSE=False, AFFINE=True)
-    constants |= dict(BYTES=False, BLOCK=block)
-    types = dict(images="*u8", out="*" + out, partner="*i32", **dict.fromkeys(["params", "dense", "scale", "bias"], "*fp32"))
+def compiled(kernel, capability, out, size, **constants):
+    tile = TILES[kernel, size]
+    function = getattr(kernels, kernel)
+    names = function.arg_names
+    constants |= dict(MASK=kernels.BELL, AFFINE=True, BYTES=False, BLOCK=tile.block)
+    sources = dict(images="*u8", words="*i32")
+    types = sources | dict(out="*" + out, partner="*i32", magic="i64")
+    types |= dict.fromkeys(["params", "dense", "scale", "bias"], "*fp32")
     signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in names}
-    # what Triton finds by itself for 224 x 224: pointers and sizes that 16 divides
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n in types or n in ("size", "hw", "width")}
-    source = ASTSource(mix_kernel, signature, {(names.index(n),): v for n, v in constants.items()}, aligned)
-    built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+    # what Triton finds by itself: memory of whole batches is aligned
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n in sources or n == "out"}
+    source = ASTSource(function, signature, {(names.index(n),): v for n, v in constants.items()}, aligned)
+    built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": tile.warps})
     assert len(built.asm["cubin"]) > 1000
-    return built.asm["ptx"]
+    return built.asm["ptx"], tile.block // (32 * tile.warps)
 """
 
 
 @pytest.fixture(scope="module", params=[80, 90])
-def ptx(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The code for a device: by output dtype where the layout is kept, and "planes" from pixels."""
-    kept = f"{{out: compiled({request.param}, True, True, out=out) for out in ('fp16', 'bf16', 'fp32')}}"
-    code = f"{COMPILED}\nimport json\nprint(json.dumps({kept} | {{'planes': compiled({request.param}, True, False)}}))"
-    return json.loads(run(code, interpret=False))
+def code(request: pytest.FixtureRequest) -> dict[str, tuple[str, int]]:
+    """PTX for a device and the items of a thread, by kernel and dtype of the result."""
+    capability = request.param
+    script = f"""{COMPILED}
+import json
+kept = {{f"chunks {{out}} {{k}}": compiled("chunks", {capability}, out, size, K=k, C=3, PIXELS=True, VECTOR=16 // size)
+        for k in (1, 5) for out, size in (("fp16", 2), ("bf16", 2), ("fp32", 4))}}
+split = {{f"planes {{out}}": compiled("planes", {capability}, out, size, K=2) for out, size in (("fp16", 2), ("fp32", 4))}}
+strided = {{"strides": compiled("strides", {capability}, "fp16", 2, K=2, C=3)}}
+print(json.dumps(kept | split | strided))"""
+    return json.loads(run(script, interpret=False))
 
 
-@pytest.mark.parametrize("out", ["fp16", "bf16", "fp32"])
-def test_the_compiled_kernel_loads_and_stores_wide(ptx: dict[str, str], out: str) -> None:
-    loads = re.findall(r"ld\.global\.v4\.b32", ptx[out])
-    assert len(loads) == 2, "16 bytes of both images a thread, each read once for all outputs"
-    assert not re.findall(r"ld\.global\.(?:v\d\.)?[bu]8", ptx[out])
-    stores = re.findall(r"st\.global(\.v4)?\.b32", ptx[out])
-    assert stores and all(stores), "every store is of 16 bytes"
-    assert len(stores) == 2 * (4 if out == "fp32" else 2)
+def accesses(ptx: str, kind: str) -> list[tuple[int, int]]:
+    """(vector length, bits) of each load or store of global memory that is wider than or as wide as 8 bits."""
+    found = re.findall(rf"{kind}\.global[a-z_0-9:.]*?(?:\.v(\d))?\.[bu](\d+)", ptx)
+    return [(int(length or 1), int(bits)) for length, bits in found]
 
 
-def test_planes_from_pixels_are_stored_wide(ptx: dict[str, str]) -> None:
-    stores = re.findall(r"st\.global(\.v\d)?\.b(\d+)", ptx["planes"])
-    assert stores and set(stores) == {(".v4", "32")}
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize(("out", "load"), [("fp16", (2, 32)), ("bf16", (2, 32)), ("fp32", (1, 32))])
+def test_kept_layouts_are_stored_16_bytes_at_a_time(code, out, load, k) -> None:
+    ptx, chunks = code[f"chunks {out} {k}"]
+    assert accesses(ptx, "st") == [(4, 32)] * chunks * k
+    loads = accesses(ptx, "ld")
+    assert all(bits == 32 for _, bits in loads), "no byte is loaded alone"
+    if load[0] > 1:
+        assert loads.count(load) == 2 * chunks, "both images, each read once for all outputs"
+    assert "shared" not in ptx.replace(".shared .align", ""), "no element changes threads"
+
+
+@pytest.mark.parametrize(("out", "store"), [("fp16", (2, 32)), ("fp32", (4, 32))])
+def test_planes_from_pixels_are_read_by_words_and_stored_wide(code, out, store) -> None:
+    ptx, quads = code[f"planes {out}"]
+    assert accesses(ptx, "st") == [store] * quads * 3 * 2
+    assert all(bits == 32 for _, bits in accesses(ptx, "ld"))
+
+
+def test_the_kernel_for_any_strides_compiles(code) -> None:
+    assert accesses(code["strides"][0], "st")

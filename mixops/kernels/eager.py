@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..devices import to_device
 from ..masks import dense_masks
 from ..plan import MixPlan
 
@@ -20,7 +21,7 @@ def blend(
     """Mixed, scaled and cast images (b * k, ...), computed in float32, or float64 where the images or ``dtype`` are."""
     compute = torch.float64 if torch.float64 in (images.dtype, dtype) else torch.float32
     own = images.to(compute)
-    other = own[torch.from_numpy(plan.partner).to(images.device)]
+    other = own[to_device(plan.partner, images.device)]
     outputs = []
     for k in range(plan.interpolations):
         mask = _mask(plan, k, images.ndim, images.device, compute)
@@ -28,7 +29,7 @@ def blend(
         if plan.moves is not None:
             from ..moves import move_blocks
 
-            moves = torch.from_numpy(plan.moves[:, k]).to(images.device)  # (b, 2, blocks)
+            moves = to_device(plan.moves[:, k], images.device)  # (b, 2, blocks)
             a, b = move_blocks(own, moves[:, 0]), move_blocks(other, moves[:, 1])
         outputs.append(mask * a + (1 - mask) * b)
     mixed = torch.stack(outputs, 1).flatten(0, 1)  # (b, k, ...) -> (b * k, ...)
@@ -41,12 +42,12 @@ def blend(
 def _mask(plan: MixPlan, k: int, ndim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The mask of output k, shaped to broadcast over images of ``ndim`` axes."""
     if plan.constant:
-        value = torch.from_numpy(plan.params[:, k, 0]).to(device, dtype)
+        value = to_device(plan.params[:, k, 0], device, dtype)
         return value.view(-1, *[1] * (ndim - 1))
     if plan.dense is not None:
-        mask = torch.from_numpy(plan.dense[:, k]).to(device, dtype)
+        mask = to_device(plan.dense[:, k], device, dtype)
     else:
-        mask = torch.from_numpy(dense_masks(plan.params[:, k], plan.height, plan.width)).to(device, dtype)
+        mask = to_device(dense_masks(plan.params[:, k], plan.height, plan.width), device, dtype)
     if ndim == 3:
         return mask  # (b, 1, w): the height of a signal is one
     return mask.view(len(mask), *[1] * (ndim - 3), *mask.shape[1:])  # (b, h, w) -> (b, 1, ..., h, w)

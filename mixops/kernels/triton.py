@@ -1,151 +1,211 @@
-"""The fused CUDA kernel: blend, normalise, cast and lay out in one pass, all k outputs from one read of two images.
+"""The fused CUDA kernels: blend, normalise, cast and lay out in one pass, all k outputs from one read of two images.
 
-    out = (M * own + (1 - M) * partner) * scale[c] + bias[c]
+    out = M * (own - partner) * scale[c] + partner * scale[c] + bias[c]
 
-A program takes a tile of one image, element by element in the source's memory order, so loads are as wide as the hardware
-has them and, where the layout is kept, stores too. From NHWC to NCHW a program takes a tile of pixels and goes over the
-channels: stores stay wide, the loads of the other channels hit the L1 cache. M is computed in registers from the nine
-floats.
-Offsets within an image are 32 bit, image offsets 64 bit: a batch may exceed 2**31 elements.
+A GPU moves three bytes in the time that it has for some twenty instructions, so little may be computed an element.
+``chunks`` keeps the layout: a thread takes chunks of a row, of as many elements as make a 16-byte store; it divides once a
+chunk, evaluates M once a pixel, and hands both out to the elements by constants. ``planes`` makes NCHW of uint8 RGB: a
+thread reads four pixels as three words and stores four of each plane. ``strides`` takes whatever is left, one pixel a
+thread.
 
-The compiler may fuse products with sums, so results are those of the eager blend up to float32 rounding, and not its bits:
-uint8 results are rounded half to even, too, but a value within 1e-4 of a half may go the other way.
+M is computed in registers from the nine floats, of which a plan needs only some: ``MASK`` says which. Programs that run
+at the same time take the same part of different images (``group`` tiles of each), so that an image is in the L2 cache when
+it is read a second time, as a partner.
+
+Offsets within an image are 32 bit, image offsets 64 bit: a batch may exceed 2**31 elements. The compiler may fuse products
+with sums, so results are those of the eager blend up to float32 rounding, and not its bits: uint8 results are rounded half
+to even, too, but a value within 1e-4 of a half may go the other way.
 """
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from ..masks import FLOATS
-from ..plan import MixPlan
+FLAT, BOX, BELL, DENSE = range(4)  # what a plan needs: v0; the box as well; all nine floats; none, but the dense masks
+_FLAT, _BOX, _DENSE = tl.constexpr(FLAT), tl.constexpr(BOX), tl.constexpr(DENSE)
 
-# (elements a program, warps) by compute capability; 16 elements a thread are one 16-byte load of uint8.
-# Chosen for wide loads from the compiled code, not yet by measurement on these devices.
-TILES = {80: (2048, 4), 90: (2048, 4)}
-_DEFAULT_TILE = (2048, 4)
+# one compilation serves every size, the last batch of an epoch among them
+_SIZES = ("batch", "group", "count", "in_row", "magic", "shift", "height", "width")
+_SMALL = ("params", "partner", "dense", "scale", "bias")
 
 
 @triton.jit
-def _mask(p, dense, y, x, pixel, hw, row, ok, FLAT: tl.constexpr, DENSE: tl.constexpr):
-    """M at some pixels of output ``row``."""
-    if DENSE:
-        return tl.load(dense + row * hw + pixel, mask=ok, other=0.0)
-    m = tl.load(p) + tl.zeros_like(y)
-    if not FLAT:
-        inside = (y >= tl.load(p + 2)) & (y < tl.load(p + 3)) & (x >= tl.load(p + 4)) & (x < tl.load(p + 5))
-        dy = y - tl.load(p + 6)
-        dx = x - tl.load(p + 7)
-        m += tl.load(p + 1) * tl.where(inside, tl.exp(-(dy * dy + dx * dx) * tl.load(p + 8)), 0.0)
+def _mask(p, dense, y, x, at, ok, MASK: tl.constexpr):
+    """M at columns ``x`` of rows ``y``, float32, from the nine floats at ``p`` or the masks at ``dense + at``."""
+    if MASK == _DENSE:
+        m = tl.load(dense + at, mask=ok).to(tl.float32)
+    elif MASK == _FLAT:
+        m = tl.load(p)
+    else:
+        low, peak = tl.load(p), tl.load(p + 1)
+        rows = (y >= tl.load(p + 2)) & (y < tl.load(p + 3))
+        columns = (x >= tl.load(p + 4)) & (x < tl.load(p + 5))
+        if MASK == _BOX:
+            m = tl.where(columns, tl.where(rows, low + peak, low), low)
+        else:
+            sharp = tl.load(p + 8) * -1.4426950408889634  # exp(-a t) = 2^(sharp t)
+            dy, dx = y - tl.load(p + 6), x - tl.load(p + 7)
+            peak = tl.where(rows, peak * tl.exp2(sharp * (dy * dy)), 0.0)
+            m = tl.where(columns, peak * tl.exp2(sharp * (dx * dx)), 0.0) + low
     return m
+
+
+@triton.jit
+def _divide(n, magic, shift):
+    """``n // d`` for 0 <= n < 2**31 by the numbers that ``launch.magic`` has for d; an integer division costs twenty."""
+    return (tl.umulhi(2 * n.to(tl.uint32), magic.to(tl.uint32)) >> shift).to(tl.int32)
 
 
 @triton.jit
 def _cast(value, out, BYTES: tl.constexpr):
     if BYTES:  # adding 2**23 leaves the integer, rounded half to even, in the low bits
-        return ((value + 8388608.0).to(tl.int32, bitcast=True) & 255).to(tl.uint8)
+        value = ((value + 8388608.0).to(tl.int32, bitcast=True) & 255).to(tl.uint8)
     return value.to(out.dtype.element_ty)
 
 
 @triton.jit
-def mix_kernel(
-    images, out, params, partner, dense, scale, bias, size, hw, width, tiles,
-    K: tl.constexpr, C: tl.constexpr, PIXELS_IN: tl.constexpr, PIXELS_OUT: tl.constexpr, FLAT: tl.constexpr,
-    DENSE: tl.constexpr, AFFINE: tl.constexpr, BYTES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """One tile of one image. ``size`` is the number of elements of an image, ``hw`` of its pixels."""
+def _place(batch, group):
+    """The image and the tile of this program."""
     program = tl.program_id(0)
-    b = (program // tiles).to(tl.int64)
-    e = (program % tiles) * BLOCK + tl.arange(0, BLOCK)
+    b = (program // group) % batch
+    return b.to(tl.int64), (program // (group * batch)) * group + program % group
+
+
+@triton.jit
+def _rotated(values, first, j, ok, C: tl.constexpr):
+    """``values[(first + j) % C]`` for columns j (1, v) after ``first`` (n, 1) < C; ``values`` are repeated for v more."""
+    if C > 4:
+        found = tl.load(values + first + j, mask=ok)
+    else:
+        found = tl.load(values + first, mask=ok)
+        for i in tl.static_range(1, C):
+            found = tl.where(j % C == i, tl.load(values + first + i, mask=ok), found)
+    return found
+
+
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_SMALL)
+def chunks(
+    images, out, params, partner, dense, scale, bias, batch, group, count, in_row, magic, shift, height, width,
+    K: tl.constexpr, C: tl.constexpr, PIXELS: tl.constexpr, MASK: tl.constexpr, AFFINE: tl.constexpr, BYTES: tl.constexpr,
+    VECTOR: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A tile of one image, layout kept: ``BLOCK`` of its ``count`` chunks, ``in_row`` of which make a row in memory.
+
+    A row has C * width elements of pixels, or width of a plane.
+    """
+    b, tile = _place(batch, group)
+    n = tile * BLOCK + tl.arange(0, BLOCK)
+    j = tl.arange(0, VECTOR)[None, :]
+    ok = (n < count)[:, None]
+    e = n[:, None] * VECTOR + j
+    a = tl.load(images + b * count * VECTOR + e, mask=ok).to(tl.float32)
+    other = tl.load(partner + b).to(tl.int64)
+    d = tl.load(images + other * count * VECTOR + e, mask=ok).to(tl.float32)
+    difference = a - d
+    row = _divide(n, magic, shift)
+    first = ((n - row * in_row) * VECTOR)[:, None]
+    row = row[:, None]
+    if PIXELS:
+        y, x, c = row, first // C, first % C
+        later = c + j % C >= C  # whether an element belongs to the pixel after x + j // C
+    else:
+        c = row // height
+        y, x = row - c * height, first + j
+    if AFFINE:
+        if PIXELS:
+            s, t = _rotated(scale, c, j, ok, C), _rotated(bias, c, j, ok, C)
+        else:
+            s, t = tl.load(scale + c, mask=ok), tl.load(bias + c, mask=ok)
+        difference *= s
+        d = d * s + t
+    at = y * width + x
+    y, x = y.to(tl.float32), x.to(tl.float32)
+    for k in tl.static_range(K):
+        output = b * K + k
+        p, masks = params + output * 9, dense + output * height * width
+        if MASK == _FLAT or not PIXELS:
+            m = _mask(p, masks, y, x, at, ok, MASK)
+        else:
+            m, next = 0.0, 0.0
+            for i in tl.static_range((VECTOR + C - 2) // C + 1):  # the pixels that a chunk may have
+                found = _mask(p, masks, y, x + i, at + i, ok & (at + i < height * width), MASK)
+                m = tl.where(j // C == i, found, m)
+                next = tl.where(j // C + 1 == i, found, next)
+            m = tl.where(later, next, m)
+        tl.store(out + output * count * VECTOR + e, _cast(m * difference + d, out, BYTES), mask=ok)
+
+
+@triton.jit
+def _four(first, second, third, fourth):
+    """(n, 4) from four (n,)."""
+    return tl.join(tl.join(first, third), tl.join(second, fourth)).reshape(first.shape[0], 4)
+
+
+@triton.jit
+def _channels(words, g, ok):
+    """Red, green and blue of each quad's pixels, float32 (n, 4): byte 3 p + c of three words is channel c of pixel p."""
+    first = tl.load(words + 3 * g, mask=ok)
+    second = tl.load(words + 3 * g + 1, mask=ok)
+    third = tl.load(words + 3 * g + 2, mask=ok)
+    shift = tl.arange(0, 4)[None, :] * 24
+    red = (_four(first, first, second, third) >> (shift & 31)) & 255
+    green = (_four(first, second, second, third) >> ((shift + 8) & 31)) & 255
+    blue = (_four(first, second, third, third) >> ((shift + 16) & 31)) & 255
+    return red.to(tl.float32), green.to(tl.float32), blue.to(tl.float32)
+
+
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_SMALL)
+def planes(
+    words, out, params, partner, dense, scale, bias, batch, group, count, in_row, magic, shift, height, width,
+    K: tl.constexpr, MASK: tl.constexpr, AFFINE: tl.constexpr, BYTES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A tile of one uint8 RGB image, given as int32 words, into planes: ``BLOCK`` of its ``count`` quads of pixels."""
+    b, tile = _place(batch, group)
+    g = tile * BLOCK + tl.arange(0, BLOCK)
+    ok = g < count
+    red, green, blue = _channels(words + b * count * 3, g, ok)
+    other = tl.load(partner + b).to(tl.int64)
+    red_d, green_d, blue_d = _channels(words + other * count * 3, g, ok)
+    red, green, blue = red - red_d, green - green_d, blue - blue_d
+    if AFFINE:
+        red, red_d = red * tl.load(scale), red_d * tl.load(scale) + tl.load(bias)
+        green, green_d = green * tl.load(scale + 1), green_d * tl.load(scale + 1) + tl.load(bias + 1)
+        blue, blue_d = blue * tl.load(scale + 2), blue_d * tl.load(scale + 2) + tl.load(bias + 2)
+    row = _divide(g, magic, shift)
+    p = tl.arange(0, 4)[None, :]
+    ok, pixel = ok[:, None], 4 * g[:, None] + p
+    y = row[:, None].to(tl.float32)
+    x = (4 * (g - row * in_row))[:, None].to(tl.float32) + p.to(tl.float32)
+    for k in tl.static_range(K):
+        output = b * K + k
+        m = _mask(params + output * 9, dense + output * height * width, y, x, pixel, ok, MASK)
+        to = out + output * count * 12 + pixel
+        tl.store(to, _cast(m * red + red_d, out, BYTES), mask=ok)
+        tl.store(to + count * 4, _cast(m * green + green_d, out, BYTES), mask=ok)
+        tl.store(to + count * 8, _cast(m * blue + blue_d, out, BYTES), mask=ok)
+
+
+@triton.jit(do_not_specialize=("batch", "group"), do_not_specialize_on_alignment=_SMALL)
+def strides(
+    images, out, params, partner, dense, scale, bias, batch, group, size, height, width, pixel_in, channel_in, pixel_out,
+    channel_out, K: tl.constexpr, C: tl.constexpr, MASK: tl.constexpr, AFFINE: tl.constexpr, BYTES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A tile of one image of ``size`` elements, ``BLOCK`` pixels, with the strides of pixels and channels given."""
+    b, tile = _place(batch, group)
+    pixel = tile * BLOCK + tl.arange(0, BLOCK)
+    ok = pixel < height * width
+    y, x = (pixel // width).to(tl.float32), (pixel % width).to(tl.float32)
     own = images + b * size
     other = images + tl.load(partner + b).to(tl.int64) * size
-    out += b * K * size
-    if PIXELS_IN and not PIXELS_OUT:  # e counts pixels
-        ok = e < hw
-        y = (e // width).to(tl.float32)
-        x = (e % width).to(tl.float32)
-        for k in tl.static_range(K):
-            m = _mask(params + (b * K + k) * 9, dense, y, x, e, hw, b * K + k, ok, FLAT, DENSE)
-            for c in tl.static_range(C):
-                a = tl.load(own + e * C + c, mask=ok, other=0).to(tl.float32)
-                d = tl.load(other + e * C + c, mask=ok, other=0).to(tl.float32)
-                value = m * a + (1.0 - m) * d
-                if AFFINE:
-                    value = value * tl.load(scale + c) + tl.load(bias + c)
-                tl.store(out + c * hw + e, _cast(value, out, BYTES), mask=ok)
-            out += size  # not k * size, whose 32 bits k outputs may exceed
-    else:  # e counts elements in the source's order
-        ok = e < size
-        if PIXELS_IN:
-            pixel = e // C
-            c = e % C
-        else:
-            pixel = e % hw
-            c = e // hw
-        y = (pixel // width).to(tl.float32)
-        x = (pixel % width).to(tl.float32)
-        a = tl.load(own + e, mask=ok, other=0).to(tl.float32)
-        d = tl.load(other + e, mask=ok, other=0).to(tl.float32)
-        if AFFINE:
-            s = tl.load(scale + c, mask=ok, other=0.0)
-            t = tl.load(bias + c, mask=ok, other=0.0)
-        to = e
-        if PIXELS_OUT and not PIXELS_IN:
-            to = pixel * C + c
-        for k in tl.static_range(K):
-            m = _mask(params + (b * K + k) * 9, dense, y, x, pixel, hw, b * K + k, ok, FLAT, DENSE)
-            value = m * a + (1.0 - m) * d
+    for k in tl.static_range(K):
+        output = b * K + k
+        m = _mask(params + output * 9, dense + output * height * width, y, x, pixel, ok, MASK)
+        for c in range(C):
+            a = tl.load(own + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
+            d = tl.load(other + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
+            value = m * (a - d) + d
             if AFFINE:
-                value = value * s + t
-            tl.store(out + to, _cast(value, out, BYTES), mask=ok)
-            out += size
-
-
-def mix(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
-    """Runs the fused kernel on the current stream; ``images`` (b, c, ...) and ``out`` (b * k, c, ...) are dense in memory.
-
-    Each is contiguous or channels-last. The plan goes to the device in one copy that nothing waits for.
-    """
-    b, k = plan.weight.shape
-    c = images.shape[1]
-    h, w = tuple(images.shape[2:]) if images.ndim == 4 else (1, images[0, 0].numel())
-    size = c * h * w
-    if size >= 2**31:
-        raise ValueError(f"images must have fewer than 2**31 elements each, got {size}")
-    pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()
-    if c == 1 or h * w == 1:
-        pixels_in = pixels_out = False
-    params, partner, affine = upload(plan, scale, bias, images.device)
-    dense = params if plan.dense is None else torch.from_numpy(plan.dense).to(images.device, non_blocking=True)
-    block, warps = tile(images.device)
-    count = h * w if pixels_in and not pixels_out else size
-    tiles = triton.cdiv(count, block)
-    mix_kernel[(tiles * b,)](
-        images, out, params, partner, dense, affine[:c], affine[c:], size, h * w, w, tiles,
-        K=k, C=c, PIXELS_IN=pixels_in, PIXELS_OUT=pixels_out, FLAT=plan.constant, DENSE=plan.dense is not None,
-        AFFINE=scale is not None, BYTES=out.dtype == torch.uint8, BLOCK=block, num_warps=warps,
-    )  # fmt: skip
-
-
-def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks (b * k * 9) float32, partners (b) int32, and scale and bias (2 c) float32 on the device, by one copy."""
-    b, k = plan.weight.shape
-    masks = b * k * FLOATS
-    affine = 0 if scale is None else 2 * len(scale)
-    packed = torch.empty(masks + b + max(affine, 2), dtype=torch.float32, pin_memory=device.type == "cuda")
-    packed[:masks] = torch.from_numpy(plan.params).reshape(-1)
-    packed[masks : masks + b].view(torch.int32).copy_(torch.from_numpy(plan.partner))
-    if scale is not None and bias is not None:
-        packed[masks + b :] = torch.cat([scale, bias])
-    there = packed.to(device, non_blocking=True)
-    return there[:masks], there[masks : masks + b].view(torch.int32), there[masks + b :]
-
-
-def tile(device: torch.device) -> tuple[int, int]:
-    """Elements a program and its warps; large tiles for the interpreter, whose programs are slow."""
-    if device.type != "cuda":
-        return 65536, 4
-    major, minor = torch.cuda.get_device_capability(device)
-    return TILES.get(10 * major + minor, _DEFAULT_TILE)
+                value = value * tl.load(scale + c) + tl.load(bias + c)
+            tl.store(out + output * size + pixel * pixel_out + c * channel_out, _cast(value, out, BYTES), mask=ok)

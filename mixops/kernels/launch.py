@@ -1,0 +1,162 @@
+"""Launches the fused CUDA kernels: which of them, over which tiles, with the plan sent ahead by one copy.
+
+Nothing here waits for the device: a plan goes through pinned memory, which torch keeps until the device has read it.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+from jaxtyping import Float32, Int32
+from torch import Tensor
+
+from ..devices import to_device
+from ..masks import FLOATS, A
+from ..plan import MixPlan
+from .triton import BELL, BOX, DENSE, FLAT, chunks, planes, strides
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``block`` chunks, quads or pixels a program of ``warps`` warps; ``group`` tiles of an image run side by side."""
+
+    block: int
+    warps: int
+    group: int = 1
+
+
+# by kernel and bytes of an element of the result
+TILES = {
+    ("chunks", 1): Tile(256, 4), ("chunks", 2): Tile(256, 4), ("chunks", 4): Tile(512, 4),
+    ("planes", 1): Tile(256, 4), ("planes", 2): Tile(256, 4), ("planes", 4): Tile(256, 4),
+    ("strides", 1): Tile(256, 4), ("strides", 2): Tile(256, 4), ("strides", 4): Tile(256, 4),
+}  # fmt: skip
+_KERNELS = {"chunks": chunks, "planes": planes, "strides": strides}
+_INTERPRETED = Tile(1 << 14, 4)  # the interpreter takes long for a program, however large
+_STORE = 16  # bytes
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kernel is asked for: the source as it reads it, the items of an image that it takes ``Tile.block`` of at a
+    time, and the sizes and constants that are its own.
+    """
+
+    kernel: str
+    source: Tensor
+    items: int
+    sizes: tuple[int, ...]
+    constants: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Uploaded:
+    """A plan on the device, with the scale and the bias of the result; what is not needed there is something else."""
+
+    params: Float32[Tensor, " b*k*9"]
+    partner: Int32[Tensor, " b"]
+    dense: Tensor
+    scale: Float32[Tensor, " c+16"]
+    bias: Float32[Tensor, " c+16"]
+    batch: int
+    constants: dict[str, Any]
+
+
+def mix(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
+    """Runs a fused kernel on the current stream; ``images`` (b, c, ...) and ``out`` (b * k, c, ...) are dense in memory.
+
+    Each is contiguous or channels-last.
+    """
+    work = choose(images, out)
+    tile = TILES[work.kernel, out.element_size()] if images.is_cuda else _INTERPRETED
+    launch(work, upload(plan, scale, bias, images.device), out, tile)
+
+
+def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile) -> None:
+    """Runs the kernel of ``work`` over all tiles of all images."""
+    tiles = triton.cdiv(work.items, tile.block)
+    group = min(tile.group, tiles)
+    programs = triton.cdiv(tiles, group) * group * plan.batch
+    with _current(out.device):
+        _KERNELS[work.kernel][(programs,)](
+            work.source, out, plan.params, plan.partner, plan.dense, plan.scale, plan.bias, plan.batch, group, *work.sizes,
+            **plan.constants, **work.constants, BYTES=out.dtype == torch.uint8,
+            BLOCK=tile.block, num_warps=tile.warps,
+        )  # fmt: skip
+
+
+def choose(images: Tensor, out: Tensor) -> Work:
+    """The kernel for two memory layouts."""
+    b, c = images.shape[:2]
+    h, w = tuple(images.shape[2:]) if images.ndim == 4 else (1, images[0, 0].numel())
+    size = c * h * w
+    if size >= 2**31:
+        raise ValueError(f"images must have fewer than 2**31 elements each, got {size}")
+    pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()
+    if c == 1 or h * w == 1:  # both layouts are one
+        pixels_in = pixels_out = False
+    if pixels_in == pixels_out:
+        row = c * w if pixels_in else w
+        vector = gcd(row, _STORE // out.element_size())
+        constants = {"C": c, "PIXELS": pixels_in, "VECTOR": vector}
+        return Work("chunks", images, size // vector, (size // vector, *rows(row // vector), h, w), constants)
+    if pixels_in and c == 3 and w % 4 == 0 and images.dtype == torch.uint8 and images.data_ptr() % 4 == 0:
+        words = images.as_strided((b * size,), (1,)).view(torch.int32)
+        return Work("planes", words, h * w // 4, (h * w // 4, *rows(w // 4), h, w), {})
+    steps = (c, 1, 1, h * w) if pixels_in else (1, h * w, c, 1)  # of pixels and channels, in and out
+    return Work("strides", images, h * w, (size, h, w, *steps), {"C": c})
+
+
+def rows(items: int) -> tuple[int, int, int]:
+    """``items`` of a row, and the numbers with which ``2 n * magic >> 32 + shift`` is ``n // items`` for 0 <= n < 2**31."""
+    shift = (items - 1).bit_length()
+    return items, -(-(1 << 31 + shift) // items), shift
+
+
+def mask_kind(plan: MixPlan) -> int:
+    """Which of the nine floats the kernels have to look at."""
+    if plan.dense is not None:
+        return DENSE
+    if plan.constant:
+        return FLAT
+    return BELL if plan.params[..., A].any() else BOX
+
+
+def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: torch.device) -> Uploaded:
+    """Sends a plan to a device: one copy, and another for dense masks.
+
+    Scale and bias go on, repeated, beyond the channels, as far as a chunk may.
+    """
+    b, k = plan.weight.shape
+    masks = b * k * FLOATS
+    channels = 0 if scale is None else len(scale) + _STORE
+    packed = torch.empty(masks + b + 2 * channels, dtype=torch.float32, pin_memory=device.type == "cuda")
+    host = packed.numpy()
+    host[:masks] = plan.params.reshape(-1)
+    host[masks : masks + b].view(np.int32)[:] = plan.partner
+    if scale is not None and bias is not None:
+        c = np.arange(channels) % len(scale)
+        host[masks + b :] = np.concatenate([scale.numpy()[c], bias.numpy()[c]])
+    there = packed.to(device, non_blocking=True)
+    affine = there[masks + b :]
+    return Uploaded(
+        params=there[:masks],
+        partner=there[masks : masks + b].view(torch.int32),
+        dense=there if plan.dense is None else to_device(plan.dense, device),
+        scale=affine[:channels] if channels else there,
+        bias=affine[channels:] if channels else there,
+        batch=b,
+        constants={"K": k, "MASK": mask_kind(plan), "AFFINE": scale is not None},
+    )
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton launches on the current device, whatever device its arguments are on."""
+    other = device.type == "cuda" and device.index != torch.cuda.current_device()
+    return torch.cuda.device(device) if other else nullcontext()
