@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from math import ceil, inf, pi
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, UInt8
 
 from .key import Key, Stream
 from .masks import constant_masks
@@ -67,10 +67,10 @@ def low_frequency_fields(
 
 def cut_fields(
     fields: Float32[np.ndarray, "u h w"], lam: Float64[np.ndarray, "u k"]
-) -> tuple[Float32[np.ndarray, "u k h w"], Float64[np.ndarray, "u k"]]:
+) -> tuple[UInt8[np.ndarray, "u k h w"], Float64[np.ndarray, "u k"]]:
     """Masks that are 1 on the share ``lam`` of highest pixels of a field, rounded to pixels, and their means.
 
-    ``lam`` falls along k. ``fields`` are overwritten.
+    ``lam`` falls along k.
     """
     from .kernels.threads import run_sliced
     from .kernels.threshold import cut
@@ -78,7 +78,7 @@ def cut_fields(
     u, height, width = fields.shape
     k, pixels = lam.shape[1], height * width
     flat = fields.reshape(u, pixels)
-    masks = flat[:, None] if k == 1 else np.empty((u, k, pixels), np.float32)
+    masks = np.empty((u, k, pixels), np.uint8)
     counts = np.empty((u, k), np.int64)
     run_sliced(cut, u, flat, np.rint(lam * pixels).astype(np.int64), masks, counts)
     return masks.reshape(u, k, height, width), counts / pixels

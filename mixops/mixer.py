@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64, UInt8
 
 from .counter import StepCounter
 from .key import Key, Stream
@@ -53,7 +53,7 @@ class UnitMasks:
     lam: Float64[np.ndarray, "u k"]
     weight: Float64[np.ndarray, "u k"]
     params: Float32[np.ndarray, "u k 9"]
-    dense: Float32[np.ndarray, "u k h w"] | None = None
+    dense: Float32[np.ndarray, "u k h w"] | UInt8[np.ndarray, "u k h w"] | None = None
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> UnitMasks:
         """The same with ``change`` applied to every array."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64
+from jaxtyping import Float, Float32, Float64, Int32, Int64, UInt8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +33,9 @@ class MixPlan:
 
     ``partner[i]`` is the second image of row i, ``weight[i, k]`` the label share of the row's own image in output k,
     ``lam`` the share that was sampled (it differs from ``weight`` where a box was clipped or a Gaussian truncated).
-    ``params`` holds the nine floats of each mask; ``dense``, where given, holds masks that are not rank 1, and ``params``
-    is then unused. ``moves``, where given, says for each output which block of the own (0) and of the partner image (1)
-    is shown at each block of a square grid (puzzle-mix's transport).
+    ``params`` holds the nine floats of each mask; ``dense``, where given, holds masks that are not rank 1, uint8 if they
+    are 0 or 1 everywhere, and ``params`` is then unused. ``moves``, where given, says for each output which block of the
+    own (0) and of the partner image (1) is shown at each block of a square grid (puzzle-mix's transport).
     """
 
     partner: Int64[np.ndarray, " b"]
@@ -44,7 +44,7 @@ class MixPlan:
     params: Float32[np.ndarray, "b k 9"]
     height: int
     width: int
-    dense: Float32[np.ndarray, "b k h w"] | None = None
+    dense: Float32[np.ndarray, "b k h w"] | UInt8[np.ndarray, "b k h w"] | None = None
     moves: Int32[np.ndarray, "b k 2 blocks"] | None = None
 
     def __post_init__(self) -> None:
@@ -111,10 +111,13 @@ class MixPlan:
             raise ValueError(f"text must be a plan of version {_VERSION} written by to_json, got {text[:60]!r}")
         dtypes: dict[str, Any] = {
             "partner": np.int64, "weight": np.float64, "lam": np.float64,
-            "params": np.float32, "dense": np.float32, "moves": np.int32,
+            "params": np.float32, "moves": np.int32,
         }  # fmt: skip
         for name, dtype in dtypes.items():
             fields[name] = None if fields[name] is None else np.asarray(fields[name], dtype)
+        if fields["dense"] is not None:
+            dense = np.asarray(fields["dense"])
+            fields["dense"] = dense.astype(np.uint8 if dense.dtype.kind == "i" else np.float32)
         return cls(**fields)
 
     def __str__(self) -> str:
@@ -145,7 +148,8 @@ def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
     starts = np.cumsum([0] + [plan.batch_size for plan in plans[:-1]])
     dense = moves = None
     if any(plan.dense is not None for plan in plans):
-        dense = np.concatenate([plan.mask().astype(np.float32) for plan in plans])
+        binary = all(plan.dense is not None and plan.dense.dtype == np.uint8 for plan in plans)
+        dense = np.concatenate([plan.dense if binary else plan.mask().astype(np.float32) for plan in plans])
     if first.moves is not None:
         moves = np.concatenate([plan.moves for plan in plans if plan.moves is not None])
     return MixPlan(

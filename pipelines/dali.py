@@ -95,7 +95,7 @@ def _mask(masks: Any, plans: PlanSource, layout: str, device: str) -> Any:
 
     masks = masks.gpu() if device == "gpu" else masks
     if plans.dense:
-        return fn.reshape(masks, shape=shape(plans.height, plans.width))
+        return fn.cast(fn.reshape(masks, shape=shape(plans.height, plans.width)), dtype=types.FLOAT)
 
     def floats(i: int) -> Any:
         return fn.reshape(masks[:, i], shape=shape(1, 1))

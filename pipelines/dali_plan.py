@@ -123,7 +123,7 @@ class PlanSource:
         """The plan of an iteration as DALI wants it: who is mixed with whom, label weights, masks.
 
         Partners are int32 (b,), or for a matching the places (b, 2) and columns (b, k) of ``_blocks``; weights float32
-        (b, K); masks float32 (b, K, 9) or dense (b, K, h, w).
+        (b, K); masks float32 (b, K, 9) or dense float32 or uint8 (b, K, h, w).
         """
         epoch, step = divmod(int(info.iteration), self.steps)
         epoch += int(info.epoch_idx) + self.first_epoch
@@ -171,7 +171,7 @@ class PlanSource:
         ones = np.ones((more, plan.interpolations))
         dense = plan.dense
         if dense is not None:
-            dense = np.concatenate([dense[:n], np.ones((more, *dense.shape[1:]), np.float32)])
+            dense = np.concatenate([dense[:n], np.ones((more, *dense.shape[1:]), dense.dtype)])
         return replace(
             plan,
             partner=np.concatenate([plan.partner[:n], np.arange(n, n + more)]),

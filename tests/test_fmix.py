@@ -84,7 +84,7 @@ def test_plans(size, k, seed, batch, label):
     height, width = size
     plan = FMix(1.0, interpolations=k, label=label).plan(Key(seed), batch_size=batch, height=height, width=width)
     mask = plan.mask()
-    assert mask.shape == (batch, k, height, width) and plan.dense.dtype == np.float32
+    assert mask.shape == (batch, k, height, width) and plan.dense.dtype == np.uint8
     assert set(np.unique(mask)) <= {0.0, 1.0}
     means = mask.mean((2, 3))
     if label == "mask":

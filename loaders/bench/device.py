@@ -6,7 +6,9 @@ are replayed as one CUDA graph between two events; of any others the profiler ad
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from itertools import cycle
 from statistics import median
 
 import torch
@@ -22,10 +24,9 @@ def graph_seconds(call: Callable[[], object], calls: int = 12, rounds: int = 5) 
     with torch.cuda.graph(graph, stream=stream):
         for _ in range(calls):
             call()
-    graph.replay()
-    torch.cuda.synchronize()
 
     def measure() -> float:
+        warm_up(graph.replay)
         taken = []
         for _ in range(rounds):
             began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -39,14 +40,38 @@ def graph_seconds(call: Callable[[], object], calls: int = 12, rounds: int = 5) 
     return measure
 
 
+def warm_up(call: Callable[[], object], seconds: float = 0.02) -> None:
+    """Keeps the device at work until its clocks are up."""
+    ended = time.perf_counter() + seconds
+    while time.perf_counter() < ended:
+        call()
+        torch.cuda.synchronize()
+
+
 def busy_seconds(call: Callable[[], object], calls: int = 10) -> float:
     """Seconds of kernels, copies and fills on the device for one call, gaps between them left out."""
     from torch.profiler import ProfilerActivity, profile
 
-    call()
-    torch.cuda.synchronize()
+    warm_up(call)
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as seen:
         for _ in range(calls):
             call()
         torch.cuda.synchronize()
     return sum(e.time_range.elapsed_us() for e in seen.events() if e.device_type.name == "CUDA") / 1e6 / calls
+
+
+def copy_seconds(count: int, sets: int = 3) -> Callable[[], float]:
+    """Measures a copy that reads and writes ``count`` bytes in all, by the driver or by a kernel, whichever is faster."""
+    pairs = [(torch.zeros(count // 8, device="cuda"), torch.rand(count // 8, device="cuda")) for _ in range(sets)]
+    by_driver, by_kernel = cycle(pairs), cycle(pairs)
+
+    def copy() -> None:
+        to, source = next(by_driver)
+        to.copy_(source)
+
+    def negate() -> None:
+        to, source = next(by_kernel)
+        torch.neg(source, out=to)
+
+    measures = graph_seconds(copy), graph_seconds(negate)
+    return lambda: min(measure() for measure in measures)

@@ -29,7 +29,7 @@ CLASSES = 1000
 SETS = 3
 COLUMNS = ("path", "mixer", "K", "result", "ms", "images/s", "GB/s", "times copy", "share of the copy's GB/s")
 PEERS = ("torchvision", "timm", "kornia")
-_FORMATS = {"NHWC": torch.channels_last, "NCHW": torch.contiguous_format}
+FORMATS = {"NHWC": torch.channels_last, "NCHW": torch.contiguous_format}
 
 
 @dataclass(frozen=True)
@@ -70,27 +70,24 @@ def copy_path(batch: int, size: int, device: torch.device) -> Way:
     return Way("copy_", "none", 1, "float32", torch.float32, torch.float32, call)
 
 
-def kernel_path(mixer: Mixer, images: list[Tensor], layout: str, dtype: torch.dtype, measured: bool) -> Way:
+def kernel_path(mixer: Mixer, images: list[Tensor], layout: str, dtype: torch.dtype) -> Way:
     """The fused kernel alone, the plan drawn before, into memory that exists."""
     b, c, h, w = images[0].shape
     k = mixer.interpolations
-    backend = "triton" if images[0].is_cuda or not measured else "numba"
-    name, result = type(mixer).__name__, f"{str(dtype).removeprefix('torch.')} {layout}"
-    if not measured:
-        return Way(f"kernel ({backend})", name, k, result, dtype, torch.uint8, None)
     plan = mixer.plan(Key(0), batch_size=b, height=h, width=w)
     normal: dict[str, Any] = {} if dtype == torch.uint8 else {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    outs = [torch.zeros(b * k, c, h, w, dtype=dtype, device=images[0].device) for _ in images]
-    sets = cycle([(x, out.contiguous(memory_format=_FORMATS[layout])) for x, out in zip(images, outs, strict=True)])
+    outs = [torch.zeros(b * k, c, h, w, dtype=dtype) for _ in images]
+    sets = cycle([(x, out.contiguous(memory_format=FORMATS[layout])) for x, out in zip(images, outs, strict=True)])
 
     def call() -> object:
         x, out = next(sets)
         return mix_images(x, plan, dtype=dtype, out=out, **normal)
 
-    return Way(f"kernel ({backend})", name, k, result, dtype, torch.uint8, call)
+    result = f"{str(dtype).removeprefix('torch.')} {layout}"
+    return Way("kernel (numba)", type(mixer).__name__, k, result, dtype, torch.uint8, call)
 
 
-def whole_path(mixer: Mixer, images: list[Tensor], labels: Tensor, backend: Any) -> Way:
+def whole_call(mixer: Mixer, images: list[Tensor], labels: Tensor, backend: Any) -> Callable[[], object]:
     """What a training loop calls: plan, images and targets, into new memory."""
     b, _, h, w = images[0].shape
     sets, steps = cycle(images), count()
@@ -100,7 +97,13 @@ def whole_path(mixer: Mixer, images: list[Tensor], labels: Tensor, backend: Any)
         mixed = mix_images(next(sets), plan, mean=IMAGENET_MEAN, std=IMAGENET_STD, backend=backend)
         return mixed, mix_targets(labels, plan, num_classes=CLASSES)
 
+    return call
+
+
+def whole_path(mixer: Mixer, images: list[Tensor], labels: Tensor, backend: Any) -> Way:
+    """The same as a contestant."""
     name = "eager torch, with plan and targets" if backend == "eager" else "mixstage, with plan and targets"
+    call = whole_call(mixer, images, labels, backend)
     return Way(name, type(mixer).__name__, mixer.interpolations, "float32 NHWC", torch.float32, torch.uint8, call)
 
 
@@ -139,45 +142,39 @@ def kornia_call(mixer: str, images: list[Tensor], labels: Tensor) -> Callable[[]
     return lambda: mix(prepare(next(sets) / 255), labels)
 
 
-_CALLS = {"torchvision": torchvision_call, "timm": timm_call, "kornia": kornia_call}
+CALLS = {"torchvision": torchvision_call, "timm": timm_call, "kornia": kornia_call}
 
 
-def paths(batch: int, size: int, device: torch.device) -> Iterator[Way]:
-    """All contestants on a device, the unit first; paths that cannot be measured have no call."""
+def paths(batch: int, size: int) -> Iterator[Way]:
+    """All contestants, the unit first; paths that cannot be measured have no call."""
+    device = torch.device("cpu")
     yield copy_path(batch, size, device)
     images = batches(batch, size, device)
-    labels = torch.randint(0, CLASSES, (batch,)).to(device)
-    many = 4 if device.type == "cpu" else 5
-    for k in (1, many):
+    labels = torch.randint(0, CLASSES, (batch,))
+    for k in (1, 4):
         for kind in (MixUp, CutMix, HMix, GMix):
-            yield kernel_path(kind(interpolations=k), images, "NHWC", torch.float32, True)
-    for k in (1, many):
-        yield kernel_path(HMix(interpolations=k), images, "NCHW", torch.float32, True)
+            yield kernel_path(kind(interpolations=k), images, "NHWC", torch.float32)
+    for k in (1, 4):
+        yield kernel_path(HMix(interpolations=k), images, "NCHW", torch.float32)
         for dtype in (torch.float16, torch.bfloat16, torch.uint8):
-            yield kernel_path(HMix(interpolations=k), images, "NHWC", dtype, True)
-    if device.type == "cpu" and not torch.cuda.is_available():
-        for k in (1, 5):
-            for kind in (MixUp, CutMix, HMix, GMix):
-                yield kernel_path(kind(interpolations=k), images, "NHWC", torch.float16, False)
+            yield kernel_path(HMix(interpolations=k), images, "NHWC", dtype)
     for mixer in (MixUp(), CutMix()):
         yield whole_path(mixer, images, labels, None)
         yield whole_path(mixer, images, labels, "eager")
         name = type(mixer).__name__
-        for peer, make in _CALLS.items():
+        for peer, make in CALLS.items():
             call = make(name, images, labels) if find_spec(peer) else None
             yield Way(peer, name, 1, "float32 NHWC", torch.float32, torch.uint8, call)
 
 
-def run(batch: int = 64, size: int = 224, rounds: int = 9, device: str | None = None, threads: int | None = None) -> Report:
-    """Measures every path and reports; ``threads`` of torch on the CPU."""
-    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+def run(batch: int = 64, size: int = 224, rounds: int = 9, threads: int | None = None) -> Report:
+    """Measures every path on the CPU and reports; ``threads`` of torch."""
     if threads is not None:
         torch.set_num_threads(threads)
     told = conditions(PEERS)
-    contestants = list(paths(batch, size, on))
+    contestants = list(paths(batch, size))
     cases = {str(i): path.call for i, path in enumerate(contestants) if path.call is not None}
-    synchronize = torch.cuda.synchronize if on.type == "cuda" else None
-    seconds = alternate(cases, rounds=rounds, at_least=0.03, synchronize=synchronize, describe="measuring kernels")
+    seconds = alternate(cases, rounds=rounds, at_least=0.03, describe="measuring kernels")
     pixels = batch * 3 * size * size
     copied = contestants[0].bytes(pixels) / seconds["0"]
     rows: list[list[Any]] = []
@@ -191,7 +188,7 @@ def run(batch: int = 64, size: int = 224, rounds: int = 9, device: str | None = 
         shares = [relative(seconds, str(i), "0"), quartiles(moved / seconds[str(i)] / copied)]
         rows.append([*row, quartiles(1e3 * seconds[str(i)]), *speeds, *shares])
     return Report(
-        f"Mixing, normalising and casting {batch} images of {size} x {size} on {on.type.upper()}", COLUMNS, rows, told,
+        f"Mixing, normalising and casting {batch} images of {size} x {size} on CPU", COLUMNS, rows, told,
         _notes(contestants, seconds),
     )  # fmt: skip
 
@@ -211,32 +208,38 @@ def _notes(contestants: list[Way], seconds: dict[str, Any]) -> list[str]:
         if ratio.median < 1:
             lost.append(f"{path.path}'s {path.mixer}")
     notes.append(f"mixstage lost to {', '.join(lost)}." if lost else "mixstage lost to none of these.")
-    if any(path.call is None and "triton" in path.path for path in contestants):
-        notes.append("There is no CUDA device here: the rows of the Triton kernel are empty, not estimated.")
     return notes
 
 
 def kernels(
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 64,
+    batch: Annotated[int, typer.Option(min=0, help="Images in a batch; 0: 64 on a CPU, 256 on a GPU.")] = 0,
     size: Annotated[int, typer.Option(min=1, help="Side of an image in pixels.")] = 224,
     rounds: Annotated[int, typer.Option(min=1, help="Alternated rounds.")] = 9,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU by default.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch on the CPU.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    chart: Annotated[Path | None, typer.Option(help="Write a bar chart of the times to this PNG file.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Write a bar chart to this PNG file.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for kernels-DEVICE.md, .json and .png.")] = None,
 ) -> None:
     """Time the fused kernel against a copy, torchvision, timm, kornia and eager torch."""
-    report = run(batch, size, rounds, device, threads)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda":
+        from . import kernels_cuda
+
+        report = kernels_cuda.run(batch or 256, size, rounds)
+        column = "share of a copy of the same bytes"
+    else:
+        report = run(batch or 64, size, rounds, threads)
+        column = "times copy"
     report.show()
     if json_file is not None:
         json_file.write_text(report.json() + "\n")
-    if chart is not None:
-        report.chart(chart, "times copy", marker=1.0)
+    charts = [] if chart is None else [chart]
     if save is not None:
-        stem = "kernels-cpu" if report.title.endswith("CPU") else "kernels-cuda"
-        report.save(save, stem)
-        report.chart(save / f"{stem}.png", "times copy", marker=1.0)
+        report.save(save, f"kernels-{device}")
+        charts.append(save / f"kernels-{device}.png")
+    for path in charts:
+        report.chart(path, column, marker=1.0)
 
 
 if __name__ == "__main__":

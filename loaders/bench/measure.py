@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from math import ceil
 from pathlib import Path
@@ -51,27 +52,38 @@ def alternate(
     A case is called often enough that one measurement takes ``at_least`` seconds. ``synchronize`` is called before the
     clock is read, where calls only enqueue work. Shows progress on stderr.
     """
+
+    def timed(call: Callable[[], object]) -> Callable[[], float]:
+        for _ in range(max(warmup, 1) + 1):  # the first call compiles; the last says how many calls fill a measurement
+            taken = _clock(call, 1, synchronize)
+        return partial(_clock, call, max(1, ceil(at_least / max(taken, 1e-9))), synchronize)
+
+    return take_turns({name: partial(timed, call) for name, call in cases.items()}, rounds=rounds, describe=describe)
+
+
+def take_turns(
+    cases: Mapping[str, Callable[[], Callable[[], float]]], *, rounds: int, describe: str
+) -> dict[str, Float64[np.ndarray, " rounds"]]:
+    """What the measurement of each case returns in each round; a case first makes its measurement. Shows progress."""
     from rich.console import Console
     from rich.progress import Progress
 
     if rounds < 1 or not cases:
         raise ValueError(f"rounds and cases must not be empty, got {rounds} rounds of {len(cases)} cases")
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    calls = dict.fromkeys(cases, 1)
+    measured: dict[str, list[float]] = {name: [] for name in cases}
     names = list(cases)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(describe, total=(rounds + 1) * len(names))
-        for name in names:  # the first call compiles; the last of the warm-up says how many calls fill a measurement
-            for _ in range(max(warmup, 1) + 1):
-                taken = _clock(cases[name], 1, synchronize)
-            calls[name] = max(1, ceil(at_least / max(taken, 1e-9)))
+        ready = {}
+        for name in names:
+            ready[name] = cases[name]()
             progress.advance(task)
         for turn in range(rounds):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
-                seconds[name].append(_clock(cases[name], calls[name], synchronize))
+                measured[name].append(ready[name]())
                 progress.advance(task)
-    return {name: np.array(values) for name, values in seconds.items()}
+    return {name: np.array(values) for name, values in measured.items()}
 
 
 def quartiles(values: Float64[np.ndarray, " rounds"]) -> Quartiles:

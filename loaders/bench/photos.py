@@ -6,6 +6,7 @@ alike but for a share of their own. White noise would cost several times as much
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ def write_photos(root: Path, count: int, classes: int = 8) -> Path:
         return len(chunk)
 
     numbers = np.arange(count)
-    run_with_progress(write, np.split(numbers, range(_CHUNK, count, _CHUNK)), count, "writing photographs", 2)
+    threads = len(os.sched_getaffinity(0))
+    run_with_progress(write, np.split(numbers, range(_CHUNK, count, _CHUNK)), count, "writing photographs", threads)
     return root
 
 

@@ -22,7 +22,7 @@ from loaders.image_loader import IMAGENET_MEAN, IMAGENET_STD
 from mixops import GMix, HMix, Key
 from mixops.kernels.launch import Tile, choose, launch, upload
 
-from .device import graph_seconds
+from .device import copy_seconds, graph_seconds
 from .measure import Report, conditions
 
 _SETS = 3
@@ -73,24 +73,11 @@ def normalisation() -> tuple[torch.Tensor, torch.Tensor]:
     return 1 / (255 * std), -mean / std
 
 
-def copy_seconds(count: int) -> float:
-    """Seconds to copy so that ``count`` bytes are read and written in all."""
-    half = count // 2
-    pairs = cycle([(torch.empty(half, dtype=torch.uint8, device="cuda"), torch.ones(half, dtype=torch.uint8, device="cuda"))
-                   for _ in range(_SETS)])  # fmt: skip
-
-    def call() -> None:
-        to, source = next(pairs)
-        to.copy_(source)
-
-    return graph_seconds(call)()
-
-
 def candidates() -> Iterator[Tile]:
     """What is tried."""
-    for block, warps, group in product((128, 256, 512, 1024), (2, 4, 8), (1, 8, 1 << 20)):
-        if 1 <= block // (32 * warps) <= 8:
-            yield Tile(block, warps, group)
+    for warps, each, rows in product((1, 2, 4), (1, 2), (2, 4, 8)):
+        if each * rows <= 8:
+            yield Tile(32 * warps * each, rows, warps)
 
 
 def compile_tile(problem: Problem, tile: Tile) -> None:
@@ -105,10 +92,9 @@ def run(batch: int = 256, size: int = 224) -> Report:
 
     problems = [Problem(*case) for case in product(DTYPES, _FORMATS, ("HMix", "GMix"), (1, 5)) if case[0] != "bfloat16"]
     tiles = list(candidates())
-    compiled = {(tile.block, tile.warps): tile for tile in tiles}.values()
     console = Console(stderr=True)
     with ProcessPoolExecutor(max(1, (cpu_count() or 1) - 2), get_context("spawn")) as pool:
-        waiting = [pool.submit(compile_tile, problem, tile) for problem in problems for tile in compiled]
+        waiting = [pool.submit(compile_tile, problem, tile) for problem in problems for tile in tiles]
         for future in track(waiting, "compiling", console=console):
             future.result()
     shares: dict[tuple[str, str], dict[Tile, list[float]]] = {}
@@ -116,7 +102,7 @@ def run(batch: int = 256, size: int = 224) -> Report:
     for problem in track(problems, "timing", console=console):
         count = problem.bytes(batch, size)
         if count not in copies:
-            copies[count] = copy_seconds(count)
+            copies[count] = copy_seconds(count)()
         at = shares.setdefault((problem.dtype, problem.layout), {})
         for tile in tiles:
             seconds = graph_seconds(problem.calls(batch, size, tile, _SETS))()
@@ -124,12 +110,12 @@ def run(batch: int = 256, size: int = 224) -> Report:
     rows: list[list[Any]] = []
     for (dtype, layout), found in shares.items():
         best = sorted(found, key=lambda tile: -min(found[tile]))
-        rows += [[dtype, layout, t.block, t.warps, t.group, *found[t], min(found[t])] for t in best[:8]]
+        rows += [[dtype, layout, t.block, t.rows, t.warps, *found[t], min(found[t])] for t in best[:8]]
     cases = [f"{mixer}, K={k}" for mixer, k in product(("HMix", "GMix"), (1, 5))]
     notes = [
         f"Shares of the bandwidth of a copy of the same bytes, {batch} images of {size} x {size}; the eight best tiles."
     ]
-    columns = ["result", "layout", "block", "warps", "group", *cases, "least"]
+    columns = ["result", "layout", "block", "rows", "warps", *cases, "least"]
     return Report("Tiles of the fused CUDA kernels", columns, rows, conditions(("triton",)), notes)
 
 

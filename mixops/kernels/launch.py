@@ -24,33 +24,35 @@ from .triton import BELL, BOX, DENSE, FLAT, chunks, planes, strides
 
 @dataclass(frozen=True)
 class Tile:
-    """``block`` chunks, quads or pixels a program of ``warps`` warps; ``group`` tiles of an image run side by side."""
+    """``block`` chunks, quads or pixels in each of ``rows`` strips, for a program of ``warps`` warps."""
 
     block: int
+    rows: int
     warps: int
-    group: int = 1
 
 
 # by kernel and bytes of an element of the result
 TILES = {
-    ("chunks", 1): Tile(256, 4), ("chunks", 2): Tile(256, 4), ("chunks", 4): Tile(512, 4),
-    ("planes", 1): Tile(256, 4), ("planes", 2): Tile(256, 4), ("planes", 4): Tile(256, 4),
-    ("strides", 1): Tile(256, 4), ("strides", 2): Tile(256, 4), ("strides", 4): Tile(256, 4),
+    ("chunks", 1): Tile(64, 4, 2), ("chunks", 2): Tile(64, 4, 2), ("chunks", 4): Tile(64, 4, 2),
+    ("planes", 1): Tile(64, 4, 2), ("planes", 2): Tile(64, 4, 2), ("planes", 4): Tile(64, 4, 2),
+    ("strides", 1): Tile(64, 4, 2), ("strides", 2): Tile(64, 4, 2), ("strides", 4): Tile(64, 4, 2),
 }  # fmt: skip
 _KERNELS = {"chunks": chunks, "planes": planes, "strides": strides}
-_INTERPRETED = Tile(1 << 14, 4)  # the interpreter takes long for a program, however large
+_INTERPRETED = Tile(1 << 12, 4, 4)  # the interpreter takes long for a program, however large
 _STORE = 16  # bytes
+_MOST = 65535  # programs along the second axis of a grid
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a kernel is asked for: the source as it reads it, the items of an image that it takes ``Tile.block`` of at a
-    time, and the sizes and constants that are its own.
+    """What a kernel is asked for: the source as it reads it, an image in ``rows`` rows of ``in_row`` items, and the sizes
+    and constants that are its own.
     """
 
     kernel: str
     source: Tensor
-    items: int
+    rows: int
+    in_row: int
     sizes: tuple[int, ...]
     constants: dict[str, Any]
 
@@ -59,7 +61,7 @@ class Work:
 class Uploaded:
     """A plan on the device, with the scale and the bias of the result; what is not needed there is something else."""
 
-    params: Float32[Tensor, " b*k*9"]
+    floats: Float32[Tensor, " b*k*9"]
     partner: Int32[Tensor, " b"]
     dense: Tensor
     scale: Float32[Tensor, " c+16"]
@@ -80,14 +82,14 @@ def mix(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
 
 def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile) -> None:
     """Runs the kernel of ``work`` over all tiles of all images."""
-    tiles = triton.cdiv(work.items, tile.block)
-    group = min(tile.group, tiles)
-    programs = triton.cdiv(tiles, group) * group * plan.batch
+    strip = triton.cdiv(work.rows, tile.rows) * work.in_row
+    tiles = triton.cdiv(strip, tile.block)
+    sizes = work.sizes if work.kernel == "strides" else (strip, work.rows * work.in_row, *divisor(work.in_row), *work.sizes)
     with _current(out.device):
-        _KERNELS[work.kernel][(programs,)](
-            work.source, out, plan.params, plan.partner, plan.dense, plan.scale, plan.bias, plan.batch, group, *work.sizes,
+        _KERNELS[work.kernel][(plan.batch, min(tiles, _MOST), triton.cdiv(tiles, _MOST))](
+            work.source, out, plan.floats, plan.partner, plan.dense, plan.scale, plan.bias, *sizes,
             **plan.constants, **work.constants, BYTES=out.dtype == torch.uint8,
-            BLOCK=tile.block, num_warps=tile.warps,
+            BLOCK=tile.block, ROWS=tile.rows, num_warps=tile.warps,
         )  # fmt: skip
 
 
@@ -105,18 +107,18 @@ def choose(images: Tensor, out: Tensor) -> Work:
         row = c * w if pixels_in else w
         vector = gcd(row, _STORE // out.element_size())
         constants = {"C": c, "PIXELS": pixels_in, "VECTOR": vector}
-        return Work("chunks", images, size // vector, (size // vector, *rows(row // vector), h, w), constants)
+        return Work("chunks", images, size // row, row // vector, (h, w), constants)
     if pixels_in and c == 3 and w % 4 == 0 and images.dtype == torch.uint8 and images.data_ptr() % 4 == 0:
         words = images.as_strided((b * size,), (1,)).view(torch.int32)
-        return Work("planes", words, h * w // 4, (h * w // 4, *rows(w // 4), h, w), {})
+        return Work("planes", words, h, w // 4, (h, w), {})
     steps = (c, 1, 1, h * w) if pixels_in else (1, h * w, c, 1)  # of pixels and channels, in and out
-    return Work("strides", images, h * w, (size, h, w, *steps), {"C": c})
+    return Work("strides", images, h, w, (size, h, w, *steps), {"C": c})
 
 
-def rows(items: int) -> tuple[int, int, int]:
-    """``items`` of a row, and the numbers with which ``2 n * magic >> 32 + shift`` is ``n // items`` for 0 <= n < 2**31."""
-    shift = (items - 1).bit_length()
-    return items, -(-(1 << 31 + shift) // items), shift
+def divisor(d: int) -> tuple[int, int, int]:
+    """``d``, magic and shift: ``2 n * magic >> 32 + shift`` is ``n // d`` for 0 <= n < 2**31."""
+    shift = (d - 1).bit_length()
+    return d, -(-(1 << 31 + shift) // d), shift
 
 
 def mask_kind(plan: MixPlan) -> int:
@@ -146,7 +148,7 @@ def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: tor
     there = packed.to(device, non_blocking=True)
     affine = there[masks + b :]
     return Uploaded(
-        params=there[:masks],
+        floats=there[:masks],
         partner=there[masks : masks + b].view(torch.int32),
         dense=there if plan.dense is None else to_device(plan.dense, device),
         scale=affine[:channels] if channels else there,

@@ -320,12 +320,13 @@ def _spread(pixels, j, pixels_out, c, rows):
 
 @njit()
 def _mix(
-    start, stop, bytes_in, floats_in, partner, params, dense, shape, pixels_in, pixels_out, affine, kind, streamed, out
-):
+    start, stop, bytes_in, floats_in, partner, params, dense, binary, shape, pixels_in, pixels_out, affine, kind, streamed,
+    out,
+):  # fmt: skip
     """Mixes rows ``start`` to ``stop`` of the batch into the memory of ``out``.
 
     The source is ``bytes_in`` or ``floats_in``, whichever is not empty, as (rows of the images in memory, their length);
-    ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
+    so are masks ``dense`` or ``binary``. ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
     """
     k, c, h, w = shape
     n = c * w
@@ -345,7 +346,7 @@ def _mix(
         affine_row[1, i] = affine[1, i % c if pixels_out else i // w]
     for b in range(start, stop):
         for j in range(k):
-            if params[b, j, DV] != 0 and dense.size == 0:
+            if params[b, j, DV] != 0 and dense.size + binary.size == 0:
                 _bell(params[b, j, A], params[b, j, CX], params[b, j, X0], params[b, j, X1], wx, j)
                 _bell(params[b, j, A], params[b, j, CY], params[b, j, Y0], params[b, j, Y1], wy, j)
                 _spread(wx, j, pixels_out, c, weights)
@@ -358,10 +359,10 @@ def _mix(
                     _load(floats_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
             for j in range(k):
                 v0, g = params[b, j, V0], params[b, j, DV]
-                if dense.size:
+                if dense.size + binary.size:
                     v0, g = float32(0.0), float32(1.0)
                     for x in range(w):
-                        wx[j, x] = dense[b, j, y, x]
+                        wx[j, x] = dense[b, j, y, x] if dense.size else float32(binary[b, j, y, x])
                     _spread(wx, j, pixels_out, c, weights)
                 elif g != 0:
                     g *= wy[j, y]
@@ -419,9 +420,10 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     source = _memory(images).numpy().reshape(-1, w * c if pixels_in else w)
     nothing = np.empty((0, 1), np.uint8), np.empty((0, 1), np.float32)
     bytes_in, floats_in = (source, nothing[1]) if images.dtype == torch.uint8 else (nothing[0], source)
-    dense = np.empty((0, 0, 0, 0), np.float32) if plan.dense is None else plan.dense
+    no_masks: list[np.ndarray] = [np.empty((0, 0, 0, 0), dtype) for dtype in (np.float32, np.uint8)]
+    masks = [absent if plan.dense is None or plan.dense.dtype != absent.dtype else plan.dense for absent in no_masks]
     # a read-only array is another type to numba, and would be compiled for
-    drawn = [np.require(array, requirements=["C", "W"]) for array in (plan.partner, plan.params, dense)]
+    drawn = [np.require(array, requirements=["C", "W"]) for array in (plan.partner, plan.params, *masks)]
     result = _memory(out).view(torch.uint8).numpy()
     run_sliced(
         _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), pixels_in, pixels_out, affine, _KINDS[out.dtype],

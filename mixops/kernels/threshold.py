@@ -72,8 +72,8 @@ def _height(x, target):  # type: ignore[no-untyped-def]
 def cut(start, stop, fields, wanted, masks, counts):  # type: ignore[no-untyped-def]
     """Fields start .. stop: ``masks[r, k]`` is 1 at the ``wanted[r, k]`` highest pixels of ``fields[r]`` and 0 elsewhere.
 
-    ``fields`` float32 (r, pixels), ``wanted`` int64 (r, k), ``masks`` float32 (r, k, pixels), ``counts`` int64 (r, k) the
-    pixels that are 1, other than wanted only where pixels are equal. The last mask may be the field itself.
+    ``fields`` float32 (r, pixels), ``wanted`` int64 (r, k), ``masks`` uint8 (r, k, pixels), ``counts`` int64 (r, k) the
+    pixels that are 1, other than wanted only where pixels are equal.
     """
     for r in range(start, stop):
         x = fields[r]
@@ -81,4 +81,4 @@ def cut(start, stop, fields, wanted, masks, counts):  # type: ignore[no-untyped-
             height, counts[r, k] = _height(x, wanted[r, k])
             mask = masks[r, k]
             for i in range(x.size):
-                mask[i] = float32(1) if x[i] >= height else float32(0)
+                mask[i] = x[i] >= height
