@@ -25,11 +25,11 @@ FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
 def check_kernels(device: str, which: int) -> int:
-    """Compares all cases of one mixer, at two shapes, and returns how many there were."""
+    """Compares all cases of one mixer, at three shapes, and returns how many there were."""
     generator = torch.Generator().manual_seed(0)
     checked = 0
     mixer = MIXERS[which]
-    for shape in (SHAPES[0], SHAPES[1 + which]):
+    for shape in (SHAPES[0], SHAPES[2], SHAPES[1 + which]):
         b, h, w, c = shape
         bytes_ = torch.randint(0, 256, (b, c, h, w), dtype=torch.uint8, generator=generator)
         plan = mixer.plan(Key(1), batch_size=b, height=h, width=w)
