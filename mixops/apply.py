@@ -153,7 +153,7 @@ def _affine(
         if unit == 1.0:
             return None, None
         mean, std = (0.0,), (1.0,)
-    m, s = (tuple(torch.as_tensor(value, dtype=torch.float64).flatten().tolist()) for value in (mean, std))
+    m, s = (tuple(map(float, (v.flatten() if isinstance(v, Tensor) else np.ravel(v)).tolist())) for v in (mean, std))
     scale, bias = _scale_and_bias(m, s, unit, images.shape[1])
     return torch.from_numpy(scale), torch.from_numpy(bias)
 

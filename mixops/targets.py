@@ -59,12 +59,14 @@ def _one_hot(
 
 def _scatter(labels: Int64[Tensor, " b"], plan: MixPlan, classes: int, smoothing: float) -> Float[Tensor, "n classes"]:
     """The same on any device."""
+    b, k = plan.weight.shape
     weight, partner = _to(plan, labels.device)
-    own = labels.long()[:, None, None].expand(-1, plan.interpolations, 1)  # (b,) -> (b, k, 1)
-    targets = weight.new_full((len(labels), plan.interpolations, classes), smoothing / classes)
-    targets.scatter_add_(2, own, weight * (1 - smoothing))
-    targets.scatter_add_(2, own[partner], (1 - weight) * (1 - smoothing))
-    return targets.flatten(0, 1)
+    own = labels.long()
+    targets = weight.new_full((b * k, classes), smoothing / classes)
+    for label, share in ((own, weight), (own[partner], 1 - weight)):
+        index = label[:, None].expand(b, k).reshape(-1, 1)
+        targets.scatter_add_(1, index, (share * (1 - smoothing)).view(-1, 1))
+    return targets
 
 
 def _mix_soft(labels: Float[Tensor, "b classes"], plan: MixPlan, smoothing: float) -> Float[Tensor, "n classes"]:
@@ -75,9 +77,13 @@ def _mix_soft(labels: Float[Tensor, "b classes"], plan: MixPlan, smoothing: floa
 
 
 def _to(plan: MixPlan, device: torch.device) -> tuple[Float[Tensor, "b k 1"], Int64[Tensor, " b"]]:
-    """Weights and partners of a plan on a device."""
-    weight = to_device(plan.weight, device, torch.float32)[..., None]  # (b, k) -> (b, k, 1)
-    return weight, to_device(plan.partner, device)
+    """Weights and partners of a plan on a device, by one copy."""
+    b, k = plan.weight.shape
+    packed = np.empty(2 * b + b * k, np.float32)
+    packed[: 2 * b].view(np.int64)[:] = plan.partner
+    packed[2 * b :] = plan.weight.reshape(-1)
+    there = to_device(packed, device)
+    return there[2 * b :].view(b, k, 1), there[: 2 * b].view(torch.int64)
 
 
 @uncompiled

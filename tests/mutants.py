@@ -53,7 +53,7 @@ class Fault:
 # ruff: noqa: E501
 FAULTS = (
     Fault("label from the wrong side, dense", "targets.py", "labels[:, None]] += weight", "labels[:, None]] += 1 - weight", TARGETS),
-    Fault("label from the wrong side, on devices", "targets.py", "scatter_add_(2, own, weight", "scatter_add_(2, own, (1 - weight)", TARGETS),
+    Fault("label from the wrong side, on devices", "targets.py", "((own, weight), (own[partner], 1 - weight))", "((own, 1 - weight), (own[partner], weight))", TARGETS),
     Fault("label from the wrong side, soft", "targets.py", "weight * labels[:, None] + (1 - weight) * labels[partner]", "(1 - weight) * labels[:, None] + weight * labels[partner]", TARGETS),
     Fault("label from the wrong side, sparse", "targets.py", "torch.cat([weight, 1 - weight], -1)", "torch.cat([1 - weight, weight], -1)", TARGETS),
     Fault("same class assigned, not added", "targets.py", "labels[plan.partner][:, None]] += (1 - weight)", "labels[plan.partner][:, None]] = (1 - weight)", TARGETS),

@@ -33,7 +33,10 @@ from mixops import (
 from mixops.puzzle import PuzzleMix
 from mixops.segmentation import mix_label_maps
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),  # of torch 2.11's own compiler, on Python 3.12
+]
 NORMAL = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -233,10 +236,12 @@ def test_batches_are_what_the_plan_makes_of_the_decoded_images(awkward_folder, n
 def test_decoded_images_are_those_of_the_cpu(awkward_folder):
     plain = {"mean": None, "std": None, "dtype": torch.uint8}
     with loader(awkward_folder, device="cuda", **plain) as there, loader(awkward_folder, device="cpu", **plain) as here:
-        for (a, labels_a), (b, labels_b) in zip(there, here, strict=True):
+        for step, ((a, labels_a), (b, labels_b)) in enumerate(zip(there, here, strict=True)):
             assert torch.equal(labels_a.cpu(), labels_b)
             difference = (a.cpu().float() - b.float()).abs().mean((1, 2, 3))
-            assert difference.max() < 2.5, difference  # the decoders' chroma upsampling differs
+            for i, sample in enumerate(there.draw(0, step).ids):
+                name = there.dataset.name(sample)
+                assert difference[i] < (6 if "cmyk" in name else 1), (name, difference[i])  # CMYK has two ways to RGB
 
 
 def test_a_consumer_may_keep_batches_and_be_late(jpeg_folder):

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import Enum
 from functools import partial
@@ -53,6 +53,7 @@ def pipeline(
     images: Annotated[int, typer.Option(min=2, help="Synthetic images.")] = 1536,
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
     size: Annotated[int, typer.Option(min=1, help="Side of the output in pixels.")] = 224,
+    only: Annotated[list[str] | None, typer.Option(help="Contestants of this name; may be repeated.")] = None,
     cores: Annotated[int, typer.Option(min=0, help="Processors to use; 0: all.")] = 0,
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     device: Annotated[str, typer.Option(help="cuda or cpu; by default what is there.")] = "",
@@ -77,11 +78,13 @@ def pipeline(
 
             convert(folder, beton)
         for chosen in part or list(Part):
-            measured: Callable[[Setting, int], Report] = {
+            measured: Callable[..., Report] = {
                 Part.LOADERS: measure_loaders, Part.MIXERS: measure_mixers, Part.CORES: measure_cores,
                 Part.TRAINING: measure_training,
             }[chosen]  # fmt: skip
-            report = measured(setting, rounds)
+            report = (
+                measured(setting, rounds, only=only) if chosen in (Part.LOADERS, Part.MIXERS) else measured(setting, rounds)
+            )
             report.show()
             written.append(json.loads(report.json()))
             if out is not None:
@@ -148,8 +151,8 @@ def _time_middle(epoch: Callable[[], Iterable[Any]], batches: int, synchronize: 
     return times[1] - times[0]
 
 
-def measure_loaders(setting: Any, rounds: int) -> Report:
-    """Every loader alone."""
+def measure_loaders(setting: Any, rounds: int, only: Sequence[str] | None = None) -> Report:
+    """Every loader alone, or those named in ``only``."""
     from mixops import HMix
 
     from . import peers
@@ -169,6 +172,7 @@ def measure_loaders(setting: Any, rounds: int) -> Report:
         cases["FFCV, its own ImageMixup"] = lambda: peers.plain_ffcv(setting, mixing=True)
         cases["mixstage ffcv, no mixing"] = lambda: peers.mixstage(setting, "ffcv", None)
         cases["mixstage ffcv, HMix"] = lambda: peers.mixstage(setting, "ffcv", HMix())
+    cases = _chosen(cases, only)
     rates = measure_epochs(setting, cases, rounds, "loaders alone")
     columns = ["loader", "images/s", "x torchvision with mixing", "x same loader without mixing", "x plain DALI"]
     unmixed = {MIXED: UNMIXED, "mixstage ffcv, HMix": "mixstage ffcv, no mixing",
@@ -182,8 +186,8 @@ def measure_loaders(setting: Any, rounds: int) -> Report:
     return _report(f"Loaders alone, {_told(setting)}", columns, rows, notes)
 
 
-def measure_mixers(setting: Any, rounds: int) -> Report:
-    """What each mixer and each K costs in the DALI loader."""
+def measure_mixers(setting: Any, rounds: int, only: Sequence[str] | None = None) -> Report:
+    """What each mixer and each K costs in the DALI loader, or those named in ``only``."""
     from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
 
     from . import peers
@@ -195,6 +199,7 @@ def measure_mixers(setting: Any, rounds: int) -> Report:
     cases: dict[str, Open] = {"none": lambda: peers.mixstage(setting, "dali", None)}
     cases |= {repr(mixer): partial(peers.mixstage, setting, "dali", mixer) for mixer in mixers}
     cases["none, a second time"] = cases["none"]
+    cases = _chosen(cases, only)
     rates = measure_epochs(setting, cases, rounds, "mixers")
     rows = [[name, quartiles(rates[name]), speed(rates, name, "none")] for name in cases]
     notes = [
@@ -293,6 +298,13 @@ def measure_training(setting: Any, rounds: int) -> Report:
     if not gpu:
         notes.append("Without a GPU decoding and training share the processors, so both together are slower than either.")
     return _report(f"Training, {_told(setting)}", ["case", "images/s", "x a batch that is there"], rows, notes)
+
+
+def _chosen(cases: dict[str, Open], only: Sequence[str] | None) -> dict[str, Open]:
+    unknown = set(only or ()) - set(cases)
+    if unknown:
+        raise ValueError(f"only must be names of {', '.join(cases)}, got {', '.join(sorted(unknown))}")
+    return {name: case for name, case in cases.items() if only is None or name in only}
 
 
 def speed(rates: dict[str, Any], name: str, unit: str | None) -> Quartiles | None:

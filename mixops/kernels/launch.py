@@ -38,7 +38,7 @@ TILES = {
     ("strides", 1): Tile(64, 4, 2), ("strides", 2): Tile(64, 4, 2), ("strides", 4): Tile(64, 4, 2),
 }  # fmt: skip
 _KERNELS = {"chunks": chunks, "planes": planes, "strides": strides}
-_INTERPRETED = Tile(1 << 12, 4, 4)  # the interpreter takes long for a program, however large
+_INTERPRETED = Tile(512, 2, 4)  # the interpreter takes long for a program, however large
 _STORE = 16  # bytes
 _MOST = 65535  # programs along the second axis of a grid
 

@@ -30,6 +30,20 @@ _SMALL = ("floats", "partner", "dense", "scale", "bias")
 
 
 @triton.jit
+def _floats(p, MASK: tl.constexpr):
+    """v0, dv, y0, y1, x0, x1, cy, cx and -a log2(e) at ``p``, those that are needed."""
+    if MASK == _FLAT:
+        found = (tl.load(p), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    else:
+        cy, cx, sharp = 0.0, 0.0, 0.0
+        if MASK != _BOX:  # exp(-a t) = 2^(-a log2(e) t)
+            cy, cx, sharp = tl.load(p + 6), tl.load(p + 7), tl.load(p + 8) * -1.4426950408889634
+        box = tl.load(p + 2), tl.load(p + 3), tl.load(p + 4), tl.load(p + 5)
+        found = (tl.load(p), tl.load(p + 1), box[0], box[1], box[2], box[3], cy, cx, sharp)
+    return found
+
+
+@triton.jit
 def _along(t, low, high, centre, sharp, peak, MASK: tl.constexpr):
     """[low <= t < high] * peak * 2^(sharp * (t - centre)^2), the Gaussian only where there is one."""
     found = peak
@@ -39,22 +53,20 @@ def _along(t, low, high, centre, sharp, peak, MASK: tl.constexpr):
 
 
 @triton.jit
-def _wy(p, y, MASK: tl.constexpr):
-    """What rows ``y`` have of M - v0, dv included, from the nine floats at ``p``."""
+def _wy(f, y, MASK: tl.constexpr):
+    """What rows ``y`` have of M - v0, dv included."""
     found = 0.0
-    if MASK != _FLAT and MASK != _DENSE:
-        sharp = tl.load(p + 8) * -1.4426950408889634  # exp(-a t) = 2^(sharp t)
-        found = _along(y, tl.load(p + 2), tl.load(p + 3), tl.load(p + 6), sharp, tl.load(p + 1), MASK)
+    if MASK != _FLAT:
+        found = _along(y, f[2], f[3], f[6], f[8], f[1], MASK)
     return found
 
 
 @triton.jit
-def _wx(p, x, MASK: tl.constexpr):
+def _wx(f, x, MASK: tl.constexpr):
     """What columns ``x`` have of it."""
     found = 0.0
-    if MASK != _FLAT and MASK != _DENSE:
-        sharp = tl.load(p + 8) * -1.4426950408889634
-        found = _along(x, tl.load(p + 4), tl.load(p + 5), tl.load(p + 7), sharp, 1.0, MASK)
+    if MASK != _FLAT:
+        found = _along(x, f[4], f[5], f[7], f[8], 1.0, MASK)
     return found
 
 
@@ -79,7 +91,7 @@ def _tile():
 
 @triton.jit
 def _rotated(values, first, j, ok, C: tl.constexpr):
-    """``values[(first + j) % C]`` for columns j (1, 1, v) after ``first`` < C; ``values`` are repeated for v more."""
+    """``values[(first + j) % C]`` for columns j (1, v) after ``first`` (n, 1) < C; ``values`` are repeated for v more."""
     if C > 4:
         found = tl.load(values + first + j, mask=ok)
     else:
@@ -98,80 +110,86 @@ def chunks(
     """A tile of one image, layout kept: ``BLOCK`` chunks of ``VECTOR`` elements in each of ``ROWS`` strips.
 
     A row in memory has ``in_row`` chunks, C * width elements of pixels or width of a plane; a strip has ``strip`` chunks,
-    whole rows; the image has ``count``. Tensors are (rows, block, vector).
+    whole rows; the image has ``count``.
     """
     b = tl.program_id(0).to(tl.int64)
-    q = _tile() * BLOCK + tl.arange(0, BLOCK)[None, :, None]
-    below = tl.arange(0, ROWS)[:, None, None]
-    j = tl.arange(0, VECTOR)[None, None, :]
-    n = q + below * strip
-    e = n * VECTOR + j
-    ok = (q < strip) & (n < count)
-    a = tl.load(images + b * count * VECTOR + e, mask=ok).to(tl.float32)
-    other = tl.load(partner + b).to(tl.int64)
-    d = tl.load(images + other * count * VECTOR + e, mask=ok).to(tl.float32)
+    q = (_tile() * BLOCK + tl.arange(0, BLOCK))[:, None]
+    j = tl.arange(0, VECTOR)[None, :]
+    own = images + b * count * VECTOR
+    other = images + tl.load(partner + b).to(tl.int64) * count * VECTOR
+    a, d = (), ()
+    for i in tl.static_range(ROWS):  # every load before the first store
+        n = q + i * strip
+        a += (tl.load(own + n * VECTOR + j, mask=(q < strip) & (n < count)),)
+        d += (tl.load(other + n * VECTOR + j, mask=(q < strip) & (n < count)),)
     row = _divide(q, magic, shift)
     first = (q - row * in_row) * VECTOR
-    row += below * _divide(strip, magic, shift)
+    deep = _divide(strip, magic, shift)
+    x, s, t, later = first + j, 0.0, 0.0, 0.0
     if PIXELS:
-        y, x, c = row, first // C, first % C
+        c, x = first % C, first // C
         later = c + j % C >= C  # whether an element belongs to the pixel after x + j // C
-    else:
-        c = row // height
-        y, x = row - c * height, first + j
-    difference = a - d
-    if AFFINE:
-        if PIXELS:
+        if AFFINE:
             s, t = _rotated(scale, c, j, q < strip, C), _rotated(bias, c, j, q < strip, C)
-        else:
-            s, t = tl.load(scale + c, mask=ok), tl.load(bias + c, mask=ok)
-        difference *= s
-        d = d * s + t
-    at = y * width + x
-    y, x = y.to(tl.float32), x.to(tl.float32)
+    difference, base = (), ()
+    for i in tl.static_range(ROWS):
+        if AFFINE and not PIXELS:
+            c = (row + i * deep) // height
+            s, t = tl.load(scale + c, mask=c < C), tl.load(bias + c, mask=c < C)
+        partners = d[i].to(tl.float32)
+        differ = a[i].to(tl.float32) - partners
+        if AFFINE:
+            differ, partners = differ * s, partners * s + t
+        difference += (differ,)
+        base += (partners,)
     for k in tl.static_range(K):
-        p = floats + (b * K + k) * 9
+        to = out + (b * K + k) * count * VECTOR
         masks = dense + (b * K + k) * height * width
-        m = 0.0
+        f, wx = (), 0.0
         if MASK != _DENSE:
+            f = _floats(floats + (b * K + k) * 9, MASK)
             if PIXELS:
-                wx, wx_later = 0.0, 0.0
+                wx_later = 0.0
                 for i in tl.static_range((VECTOR + C - 2) // C + 1):  # the pixels that a chunk may have
-                    found = _wx(p, x + i, MASK)
+                    found = _wx(f, (x + i).to(tl.float32), MASK)
                     wx, wx_later = tl.where(j // C == i, found, wx), tl.where(j // C + 1 == i, found, wx_later)
                 wx = tl.where(later, wx_later, wx)
             else:
-                wx = _wx(p, x, MASK)
-            m = _wy(p, y, MASK) * wx + tl.load(p)
-        elif PIXELS:
-            m_later = 0.0
-            for i in tl.static_range((VECTOR + C - 2) // C + 1):
-                found = tl.load(masks + at + i, mask=ok & (at + i < height * width)).to(tl.float32)
-                m, m_later = tl.where(j // C == i, found, m), tl.where(j // C + 1 == i, found, m_later)
-            m = tl.where(later, m_later, m)
-        else:
-            m = tl.load(masks + at, mask=ok).to(tl.float32)
-        tl.store(out + (b * K + k) * count * VECTOR + e, _cast(m * difference + d, out, BYTES), mask=ok)
+                wx = _wx(f, x.to(tl.float32), MASK)
+        for i in tl.static_range(ROWS):
+            y = row + i * deep
+            if not PIXELS:
+                y = y % height
+            if MASK != _DENSE:
+                m = _wy(f, y.to(tl.float32), MASK) * wx + f[0]
+            else:
+                at = y * width + x
+                if PIXELS:
+                    at += j // C + later.to(tl.int32)
+                m = tl.load(masks + at, mask=at < height * width).to(tl.float32)
+            n = q + i * strip
+            value = _cast(m * difference[i] + base[i], out, BYTES)
+            tl.store(to + n * VECTOR + j, value, mask=(q < strip) & (n < count))
 
 
 @triton.jit
 def _four(first, second, third, fourth):
-    """(rows, n, 4) from four (rows, n)."""
-    four = tl.join(tl.join(first, third), tl.join(second, fourth))
-    return four.reshape(first.shape[0], first.shape[1], 4)
+    """(n, 4) from four (n,)."""
+    return tl.join(tl.join(first, third), tl.join(second, fourth)).reshape(first.shape[0], 4)
 
 
 @triton.jit
-def _channels(words, g, ok):
-    """Red, green and blue of the pixels of quads, float32 (rows, n, 4): byte 3 p + c of three words is channel c of p."""
-    first = tl.load(words + 3 * g, mask=ok)
-    second = tl.load(words + 3 * g + 1, mask=ok)
-    third = tl.load(words + 3 * g + 2, mask=ok)
-    shift = tl.arange(0, 4)[None, None, :] * 24
-    red = (_four(first, first, second, third) >> (shift & 31)) & 255
-    green = (_four(first, second, second, third) >> ((shift + 8) & 31)) & 255
-    blue = (_four(first, second, third, third) >> ((shift + 16) & 31)) & 255
-    return red.to(tl.float32), green.to(tl.float32), blue.to(tl.float32)
+def _words(words, g, ok):
+    """The three words of quads ``g`` of pixels."""
+    return tl.load(words + 3 * g, mask=ok), tl.load(words + 3 * g + 1, mask=ok), tl.load(words + 3 * g + 2, mask=ok)
+
+
+@triton.jit
+def _channel(w, C: tl.constexpr):
+    """Channel C of the four pixels of quads, float32 (n, 4): byte 3 p + C of the three words is that of pixel p."""
+    four = _four(w[0], w[(3 + C) // 4], w[(6 + C) // 4], w[(9 + C) // 4])
+    shift = ((tl.arange(0, 4) * 3 + C) % 4 * 8)[None, :]
+    return ((four >> shift) & 255).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_SMALL)
@@ -184,33 +202,43 @@ def planes(
     A row has ``in_row`` quads, a strip of whole rows ``strip``, the image ``count``.
     """
     b = tl.program_id(0).to(tl.int64)
-    q = _tile() * BLOCK + tl.arange(0, BLOCK)[None, :]
-    below = tl.arange(0, ROWS)[:, None]
-    g = q + below * strip
-    ok = (q < strip) & (g < count)
-    red, green, blue = _channels(words + b * count * 3, g, ok)
-    other = tl.load(partner + b).to(tl.int64)
-    red_d, green_d, blue_d = _channels(words + other * count * 3, g, ok)
-    red, green, blue = red - red_d, green - green_d, blue - blue_d
-    if AFFINE:
-        red, red_d = red * tl.load(scale), red_d * tl.load(scale) + tl.load(bias)
-        green, green_d = green * tl.load(scale + 1), green_d * tl.load(scale + 1) + tl.load(bias + 1)
-        blue, blue_d = blue * tl.load(scale + 2), blue_d * tl.load(scale + 2) + tl.load(bias + 2)
+    q = _tile() * BLOCK + tl.arange(0, BLOCK)
+    own = words + b * count * 3
+    other = words + tl.load(partner + b).to(tl.int64) * count * 3
+    a, d = (), ()
+    for i in tl.static_range(ROWS):  # every load before the first store
+        g = q + i * strip
+        a += (_words(own, g, (q < strip) & (g < count)),)
+        d += (_words(other, g, (q < strip) & (g < count)),)
+    difference, base = (), ()
+    for i in tl.static_range(ROWS):
+        for c in tl.static_range(3):
+            partners = _channel(d[i], c)
+            differ = _channel(a[i], c) - partners
+            if AFFINE:
+                s = tl.load(scale + c)
+                differ, partners = differ * s, partners * s + tl.load(bias + c)
+            difference += (differ,)
+            base += (partners,)
     row = _divide(q, magic, shift)
-    four = tl.arange(0, 4)[None, None, :]
-    ok, pixel = ok[:, :, None], 4 * g[:, :, None] + four
-    y = (row + below * _divide(strip, magic, shift))[:, :, None].to(tl.float32)
-    x = (4 * (q - row * in_row))[:, :, None].to(tl.float32) + four.to(tl.float32)
+    deep = _divide(strip, magic, shift)
+    four = tl.arange(0, 4)[None, :]
+    x = (4 * (q - row * in_row))[:, None].to(tl.float32) + four.to(tl.float32)
     for k in tl.static_range(K):
-        p = floats + (b * K + k) * 9
-        if MASK == _DENSE:
-            m = tl.load(dense + (b * K + k) * height * width + pixel, mask=ok).to(tl.float32)
-        else:
-            m = _wy(p, y, MASK) * _wx(p, x, MASK) + tl.load(p)
-        to = out + (b * K + k) * count * 12 + pixel
-        tl.store(to, _cast(m * red + red_d, out, BYTES), mask=ok)
-        tl.store(to + count * 4, _cast(m * green + green_d, out, BYTES), mask=ok)
-        tl.store(to + count * 8, _cast(m * blue + blue_d, out, BYTES), mask=ok)
+        f, wx = (), 0.0
+        if MASK != _DENSE:
+            f = _floats(floats + (b * K + k) * 9, MASK)
+            wx = _wx(f, x, MASK)
+        for i in tl.static_range(ROWS):
+            g = q + i * strip
+            ok, pixel = ((q < strip) & (g < count))[:, None], 4 * g[:, None] + four
+            if MASK != _DENSE:
+                m = _wy(f, (row + i * deep)[:, None].to(tl.float32), MASK) * wx + f[0]
+            else:
+                m = tl.load(dense + (b * K + k) * height * width + pixel, mask=ok).to(tl.float32)
+            to = out + (b * K + k) * count * 12 + pixel
+            for c in tl.static_range(3):
+                tl.store(to + c * count * 4, _cast(m * difference[3 * i + c] + base[3 * i + c], out, BYTES), mask=ok)
 
 
 @triton.jit(do_not_specialize_on_alignment=_SMALL)
@@ -228,11 +256,11 @@ def strides(
     other = images + tl.load(partner + b).to(tl.int64) * size
     for k in tl.static_range(K):
         output = b * K + k
-        p = floats + output * 9
         if MASK == _DENSE:
             m = tl.load(dense + output * height * width + pixel, mask=ok).to(tl.float32)
         else:
-            m = _wy(p, y, MASK) * _wx(p, x, MASK) + tl.load(p)
+            f = _floats(floats + output * 9, MASK)
+            m = _wy(f, y, MASK) * _wx(f, x, MASK) + f[0]
         for c in range(C):
             a = tl.load(own + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
             d = tl.load(other + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
