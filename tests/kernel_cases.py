@@ -37,7 +37,7 @@ def check_kernels(device: str, which: int) -> int:
         plain = reference.mix_images(bytes_.numpy(), plan)
         normal = reference.mix_images(bytes_.numpy(), plan, mean, std)
         for source, layout, dtype, result in itertools.product((torch.uint8, torch.float32), FORMATS, TOLERANCE, FORMATS):
-            if source == torch.float32 and dtype == torch.uint8:
+            if source == torch.float32 and dtype != torch.float32:
                 continue
             images = (bytes_ if source == torch.uint8 else bytes_ / 255).to(device).contiguous(memory_format=layout)
             options = {} if dtype == torch.uint8 else {"mean": mean, "std": std, "dtype": dtype}

@@ -40,7 +40,7 @@ def graph_seconds(call: Callable[[], object], calls: int = 12, rounds: int = 5) 
     return measure
 
 
-def warm_up(call: Callable[[], object], seconds: float = 0.02) -> None:
+def warm_up(call: Callable[[], object], seconds: float = 0.01) -> None:
     """Keeps the device at work until its clocks are up."""
     ended = time.perf_counter() + seconds
     while time.perf_counter() < ended:

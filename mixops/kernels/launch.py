@@ -19,16 +19,21 @@ from torch import Tensor
 from ..devices import to_device
 from ..masks import FLOATS, A
 from ..plan import MixPlan
+from .jit import njit
 from .triton import BELL, BOX, DENSE, FLAT, chunks, planes, strides
 
 
 @dataclass(frozen=True)
 class Tile:
-    """``block`` chunks, quads or pixels in each of ``rows`` strips, for a program of ``warps`` warps."""
+    """``block`` chunks, quads or pixels in each of ``rows`` strips, for a program of ``warps`` warps.
+
+    Neighbouring programs take neighbouring tiles of an image or, ``across``, the same tile of neighbouring images.
+    """
 
     block: int
     rows: int
     warps: int
+    across: bool = False
 
 
 # by kernel and bytes of an element of the result
@@ -62,7 +67,7 @@ class Uploaded:
     """A plan on the device, with the scale and the bias of the result; what is not needed there is something else."""
 
     floats: Float32[Tensor, " b*k*9"]
-    partner: Int32[Tensor, " b"]
+    pairs: Int32[Tensor, " 2*b"]
     dense: Tensor
     scale: Float32[Tensor, " c+16"]
     bias: Float32[Tensor, " c+16"]
@@ -85,11 +90,12 @@ def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile) -> None:
     strip = triton.cdiv(work.rows, tile.rows) * work.in_row
     tiles = triton.cdiv(strip, tile.block)
     sizes = work.sizes if work.kernel == "strides" else (strip, work.rows * work.in_row, *divisor(work.in_row), *work.sizes)
+    fast, slow = (plan.batch, tiles) if tile.across else (tiles, plan.batch)
     with _current(out.device):
-        _KERNELS[work.kernel][(plan.batch, min(tiles, _MOST), triton.cdiv(tiles, _MOST))](
-            work.source, out, plan.floats, plan.partner, plan.dense, plan.scale, plan.bias, *sizes,
+        _KERNELS[work.kernel][(fast, min(slow, _MOST), triton.cdiv(slow, _MOST))](
+            work.source, out, plan.floats, plan.pairs, plan.dense, plan.scale, plan.bias, plan.batch, *sizes,
             **plan.constants, **work.constants, BYTES=out.dtype == torch.uint8,
-            BLOCK=tile.block, ROWS=tile.rows, num_warps=tile.warps,
+            BLOCK=tile.block, ROWS=tile.rows, ACROSS=tile.across, num_warps=tile.warps,
         )  # fmt: skip
 
 
@@ -138,24 +144,37 @@ def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: tor
     b, k = plan.weight.shape
     masks = b * k * FLOATS
     channels = 0 if scale is None else len(scale) + _STORE
-    packed = torch.empty(masks + b + 2 * channels, dtype=torch.float32, pin_memory=device.type == "cuda")
+    packed = torch.empty(masks + 2 * b + 2 * channels, dtype=torch.float32, pin_memory=device.type == "cuda")
     host = packed.numpy()
     host[:masks] = plan.params.reshape(-1)
-    host[masks : masks + b].view(np.int32)[:] = plan.partner
+    order = chain(np.require(plan.partner, requirements=["C", "W"]))
+    host[masks : masks + 2 * b].view(np.int32)[:] = np.concatenate([order, plan.partner[order]])
     if scale is not None and bias is not None:
         c = np.arange(channels) % len(scale)
-        host[masks + b :] = np.concatenate([scale.numpy()[c], bias.numpy()[c]])
+        host[masks + 2 * b :] = np.concatenate([scale.numpy()[c], bias.numpy()[c]])
     there = packed.to(device, non_blocking=True)
-    affine = there[masks + b :]
+    affine = there[masks + 2 * b :]
     return Uploaded(
         floats=there[:masks],
-        partner=there[masks : masks + b].view(torch.int32),
+        pairs=there[masks : masks + 2 * b].view(torch.int32),
         dense=there if plan.dense is None else to_device(plan.dense, device),
         scale=affine[:channels] if channels else there,
         bias=affine[channels:] if channels else there,
         batch=b,
         constants={"K": k, "MASK": mask_kind(plan), "AFFINE": scale is not None},
     )
+
+
+@njit()
+def chain(partner):  # type: ignore[no-untyped-def]
+    """The rows of a batch, each followed by its partner wherever that has not come before: int64 (b,) -> int64 (b,)."""
+    order, seen, n = np.empty_like(partner), np.zeros(len(partner), np.bool_), 0
+    for start in range(len(partner)):
+        row = start
+        while not seen[row]:
+            seen[row], order[n] = True, row
+            row, n = partner[row], n + 1
+    return order
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:

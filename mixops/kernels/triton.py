@@ -8,9 +8,9 @@ wx are then computed once. ``chunks`` keeps the layout and takes as many element
 NCHW of uint8 RGB, reads four pixels as three words and stores four of each plane. ``strides`` takes whatever is left, one
 pixel a thread.
 
-M is computed in registers from the nine floats, of which a plan needs only some: ``MASK`` says which. Programs that run
-at the same time take the same part of different images, so that an image is in the L2 cache when it is read a second time,
-as a partner.
+M is computed in registers from the nine floats, of which a plan needs only some: ``MASK`` says which. Pairs come in an order
+in which the partner of one is the next one's own image, so that it is in the L2 cache when it is read a second time.
+Programs that run at the same time take one image after the other or, ``ACROSS``, the same tile of all images.
 
 Offsets within an image are 32 bit, image offsets 64 bit: a batch may exceed 2**31 elements. The compiler may fuse products
 with sums, so results are those of the eager blend up to float32 rounding, and not its bits: uint8 results are rounded half
@@ -25,8 +25,8 @@ import triton.language as tl
 FLAT, BOX, BELL, DENSE = range(4)  # what a plan needs: v0; the box as well; all nine floats; none, but the dense masks
 _FLAT, _BOX, _DENSE = tl.constexpr(FLAT), tl.constexpr(BOX), tl.constexpr(DENSE)
 # one compilation serves every size, the last batch of an epoch among them
-_SIZES = ("strip", "count", "in_row", "magic", "shift", "height", "width")
-_SMALL = ("floats", "partner", "dense", "scale", "bias")
+_SIZES = ("batch", "strip", "count", "in_row", "magic", "shift", "height", "width")
+_SMALL = ("floats", "pairs", "dense", "scale", "bias")
 
 
 @triton.jit
@@ -84,9 +84,14 @@ def _cast(value, out, BYTES: tl.constexpr):
 
 
 @triton.jit
-def _tile():
-    """The tile of this program; its image is ``tl.program_id(0)``."""
-    return tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+def _place(pairs, batch, ACROSS: tl.constexpr):
+    """The tile of this program, its image and the partner of that."""
+    fast, slow = tl.program_id(0), tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+    if ACROSS:
+        pair, tile = fast, slow
+    else:
+        pair, tile = tl.minimum(slow, batch - 1), fast
+    return tile, tl.load(pairs + pair).to(tl.int64), tl.load(pairs + batch + pair).to(tl.int64)
 
 
 @triton.jit
@@ -103,20 +108,20 @@ def _rotated(values, first, j, ok, C: tl.constexpr):
 
 @triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_SMALL)
 def chunks(
-    images, out, floats, partner, dense, scale, bias, strip, count, in_row, magic, shift, height, width,
+    images, out, floats, pairs, dense, scale, bias, batch, strip, count, in_row, magic, shift, height, width,
     K: tl.constexpr, C: tl.constexpr, PIXELS: tl.constexpr, MASK: tl.constexpr, AFFINE: tl.constexpr, BYTES: tl.constexpr,
-    VECTOR: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    VECTOR: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """A tile of one image, layout kept: ``BLOCK`` chunks of ``VECTOR`` elements in each of ``ROWS`` strips.
 
     A row in memory has ``in_row`` chunks, C * width elements of pixels or width of a plane; a strip has ``strip`` chunks,
     whole rows; the image has ``count``.
     """
-    b = tl.program_id(0).to(tl.int64)
-    q = (_tile() * BLOCK + tl.arange(0, BLOCK))[:, None]
+    tile, b, partner = _place(pairs, batch, ACROSS)
+    q = (tile * BLOCK + tl.arange(0, BLOCK))[:, None]
     j = tl.arange(0, VECTOR)[None, :]
     own = images + b * count * VECTOR
-    other = images + tl.load(partner + b).to(tl.int64) * count * VECTOR
+    other = images + partner * count * VECTOR
     a, d = (), ()
     for i in tl.static_range(ROWS):  # every load before the first store
         n = q + i * strip
@@ -194,17 +199,18 @@ def _channel(w, C: tl.constexpr):
 
 @triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_SMALL)
 def planes(
-    words, out, floats, partner, dense, scale, bias, strip, count, in_row, magic, shift, height, width,
+    words, out, floats, pairs, dense, scale, bias, batch, strip, count, in_row, magic, shift, height, width,
     K: tl.constexpr, MASK: tl.constexpr, AFFINE: tl.constexpr, BYTES: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    ACROSS: tl.constexpr,
 ):  # fmt: skip
     """A tile of one uint8 RGB image, as int32 words, into planes: ``BLOCK`` quads of pixels in each of ``ROWS`` strips.
 
     A row has ``in_row`` quads, a strip of whole rows ``strip``, the image ``count``.
     """
-    b = tl.program_id(0).to(tl.int64)
-    q = _tile() * BLOCK + tl.arange(0, BLOCK)
+    tile, b, partner = _place(pairs, batch, ACROSS)
+    q = tile * BLOCK + tl.arange(0, BLOCK)
     own = words + b * count * 3
-    other = words + tl.load(partner + b).to(tl.int64) * count * 3
+    other = words + partner * count * 3
     a, d = (), ()
     for i in tl.static_range(ROWS):  # every load before the first store
         g = q + i * strip
@@ -241,19 +247,19 @@ def planes(
                 tl.store(to + c * count * 4, _cast(m * difference[3 * i + c] + base[3 * i + c], out, BYTES), mask=ok)
 
 
-@triton.jit(do_not_specialize_on_alignment=_SMALL)
+@triton.jit(do_not_specialize=("batch",), do_not_specialize_on_alignment=_SMALL)
 def strides(
-    images, out, floats, partner, dense, scale, bias, size, height, width, pixel_in, channel_in, pixel_out, channel_out,
+    images, out, floats, pairs, dense, scale, bias, batch, size, height, width, pixel_in, channel_in, pixel_out, channel_out,
     K: tl.constexpr, C: tl.constexpr, MASK: tl.constexpr, AFFINE: tl.constexpr, BYTES: tl.constexpr, BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
+    ROWS: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """A tile of one image of ``size`` elements, ``ROWS`` times ``BLOCK`` pixels, with strides of pixels and channels."""
-    b = tl.program_id(0).to(tl.int64)
-    pixel = _tile() * BLOCK * ROWS + tl.arange(0, BLOCK * ROWS)
+    tile, b, partner = _place(pairs, batch, ACROSS)
+    pixel = tile * BLOCK * ROWS + tl.arange(0, BLOCK * ROWS)
     ok = pixel < height * width
     y, x = (pixel // width).to(tl.float32), (pixel % width).to(tl.float32)
     own = images + b * size
-    other = images + tl.load(partner + b).to(tl.int64) * size
+    other = images + partner * size
     for k in tl.static_range(K):
         output = b * K + k
         if MASK == _DENSE:
