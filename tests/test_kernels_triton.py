@@ -92,10 +92,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from mixops.kernels import triton as kernels
-from mixops.kernels.launch import TILES
+from mixops.kernels.launch import TILES, Tile
 
 def compiled(kernel, capability, out, size, **constants):
-    tile = TILES[kernel, size]
+    tile = TILES.get((kernel, size, constants["K"] > 1), Tile(128, 2, 4))
     function = getattr(kernels, kernel)
     names = function.arg_names
     constants |= dict(MASK=kernels.BELL, AFFINE=True, BYTES=False, BLOCK=tile.block, ROWS=tile.rows, ACROSS=tile.across)

@@ -19,7 +19,7 @@ import torch
 
 from loaders.image_loader import IMAGENET_MEAN, IMAGENET_STD
 from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch
-from mixops.kernels.launch import TILES, choose, launch, upload
+from mixops.kernels.launch import Tile, choose, launch, upload
 from mixops.mixer import Mixer
 
 from .device import busy_seconds, copy_seconds, graph_seconds
@@ -29,22 +29,26 @@ from .measure import Report, conditions, quartiles, take_turns
 COLUMNS = ("path", "mixer", "K", "result", "GPU µs", "host µs", "images/s", "TB/s", "share of a copy of the same bytes")
 MIXERS: tuple[Callable[..., Mixer], ...] = (MixUp, CutMix, HMix, GMix, FMix, partial(Switch, [MixUp(0.8), CutMix(), GMix()]))
 _HOST_CALLS = 50
+DEVICE = torch.device("cuda")
 
 
-def kernel_call(mixer: Mixer, images: list[torch.Tensor], layout: str, dtype: torch.dtype) -> Callable[[], None]:
+def kernel_call(
+    mixer: Mixer, images: list[torch.Tensor], layout: str, dtype: torch.dtype, tile: Tile | None = None
+) -> Callable[[], None]:
     """A launch of the fused kernel, the plan on the device, the result in memory that exists; sets of buffers take turns."""
     b, c, h, w = images[0].shape
     k = mixer.interpolations
     mean, std = (torch.tensor(value, dtype=torch.float64) for value in (IMAGENET_MEAN, IMAGENET_STD))
     plan = upload(mixer.plan(Key(), batch_size=b, height=h, width=w), 1 / (255 * std), -mean / std, images[0].device)
     outs = [
-        torch.zeros(b * k, c, h, w, dtype=dtype, device="cuda").contiguous(memory_format=FORMATS[layout]) for _ in images
+        torch.zeros(b * k, c, h, w, dtype=dtype, device=images[0].device).contiguous(memory_format=FORMATS[layout])
+        for _ in images
     ]
     works = cycle([(choose(x, out), out) for x, out in zip(images, outs, strict=True)])
 
     def call() -> None:
         work, out = next(works)
-        launch(work, plan, out, TILES[work.kernel, out.element_size()])
+        launch(work, plan, out, tile)
 
     return call
 
@@ -69,7 +73,7 @@ def _ready(clock: Callable[[Callable[[], object]], float], call: Callable[[], ob
 
 def run(batch: int, size: int, rounds: int) -> Report:
     """Measures every path and reports."""
-    device = torch.device("cuda")
+    device = DEVICE
     told = conditions((*PEERS, "triton"))
     images = batches(batch, size, device)
     labels = torch.randint(0, 1000, (batch,), device=device)

@@ -36,12 +36,16 @@ class Tile:
     across: bool = False
 
 
-# by kernel and bytes of an element of the result
+# by kernel, bytes of an element of the result, and whether a pair has several
 TILES = {
-    ("chunks", 1): Tile(64, 4, 2), ("chunks", 2): Tile(64, 4, 2), ("chunks", 4): Tile(64, 4, 2),
-    ("planes", 1): Tile(64, 4, 2), ("planes", 2): Tile(64, 4, 2), ("planes", 4): Tile(64, 4, 2),
-    ("strides", 1): Tile(64, 4, 2), ("strides", 2): Tile(64, 4, 2), ("strides", 4): Tile(64, 4, 2),
+    ("chunks", 1, False): Tile(64, 4, 2), ("chunks", 1, True): Tile(64, 4, 2),
+    ("chunks", 2, False): Tile(64, 4, 2), ("chunks", 2, True): Tile(64, 4, 2),
+    ("chunks", 4, False): Tile(64, 4, 2), ("chunks", 4, True): Tile(64, 4, 2),
+    ("planes", 1, False): Tile(64, 4, 2), ("planes", 1, True): Tile(64, 4, 2),
+    ("planes", 2, False): Tile(64, 4, 2), ("planes", 2, True): Tile(64, 4, 2),
+    ("planes", 4, False): Tile(64, 4, 2), ("planes", 4, True): Tile(64, 4, 2),
 }  # fmt: skip
+_STRIDES = Tile(128, 2, 4)
 _KERNELS = {"chunks": chunks, "planes": planes, "strides": strides}
 _INTERPRETED = Tile(512, 2, 4)  # the interpreter takes long for a program, however large
 _STORE = 16  # bytes
@@ -80,13 +84,14 @@ def mix(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
 
     Each is contiguous or channels-last.
     """
-    work = choose(images, out)
-    tile = TILES[work.kernel, out.element_size()] if images.is_cuda else _INTERPRETED
-    launch(work, upload(plan, scale, bias, images.device), out, tile)
+    launch(choose(images, out), upload(plan, scale, bias, images.device), out)
 
 
-def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile) -> None:
-    """Runs the kernel of ``work`` over all tiles of all images."""
+def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile | None = None) -> None:
+    """Runs the kernel of ``work`` over all tiles of all images; ``tile`` is by default what was measured to be best."""
+    if tile is None:
+        several = plan.constants["K"] > 1
+        tile = TILES.get((work.kernel, out.element_size(), several), _STRIDES) if out.is_cuda else _INTERPRETED
     strip = triton.cdiv(work.rows, tile.rows) * work.in_row
     tiles = triton.cdiv(strip, tile.block)
     sizes = work.sizes if work.kernel == "strides" else (strip, work.rows * work.in_row, *divisor(work.in_row), *work.sizes)
