@@ -241,7 +241,8 @@ def test_decoded_images_are_those_of_the_cpu(awkward_folder):
             difference = (a.cpu().float() - b.float()).abs().mean((1, 2, 3))
             for i, sample in enumerate(there.draw(0, step).ids):
                 name = there.dataset.name(sample)
-                assert difference[i] < (6 if "cmyk" in name else 1), (name, difference[i])  # CMYK has two ways to RGB
+                # the JPEG engine of the GPU repeats chroma where libjpeg interpolates it; these pictures are all colour
+                assert difference[i] < (6 if name.endswith(("_rgb.jpg", "_rotated.jpg")) else 1), (name, difference[i])
 
 
 def test_a_consumer_may_keep_batches_and_be_late(jpeg_folder):

@@ -49,15 +49,15 @@ def count_calls(opened: AbstractContextManager[peers.Batches], steps: int) -> Co
         torch.cuda.synchronize()
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as seen:
             train()
-            threads = {LOOP: threading.main_thread()} | {t.name: t for t in threading.enumerate() if t.name == LOADER}
+            threads = [t for t in threading.enumerate() if t.name == LOADER]
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "trace.json")
             seen.export_chrome_trace(str(path))
             events = json.loads(path.read_text())["traceEvents"]
     names: dict[int | None, str] = {os.getpid(): LOOP}
-    for name, thread in threads.items():
+    for thread in threads:
         low = (thread.ident or 0) & 0xFFFFFFFF  # the profiler's number of a thread that torch does not know, as int32
-        names |= {thread.native_id: name, low: name, low - (1 << 32): name}
+        names |= dict.fromkeys((thread.native_id, low, low - (1 << 32)), LOADER)
     calls = (e for e in events if e.get("cat") in ("cuda_runtime", "cuda_driver"))
     return Counter((names.get(e["tid"], DALI), e["name"]) for e in calls)
 

@@ -36,14 +36,15 @@ class Tile:
     across: bool = False
 
 
-# by kernel, bytes of an element of the result, and whether a pair has several
+# by kernel, bytes of an element of the result, and whether a pair has several: the best on an H200
+# (benchmarks/results/kernel-tiles-cuda.md); those for uint8 are float16's
 TILES = {
-    ("chunks", 1, False): Tile(64, 4, 2), ("chunks", 1, True): Tile(64, 4, 2),
-    ("chunks", 2, False): Tile(64, 4, 2), ("chunks", 2, True): Tile(64, 4, 2),
-    ("chunks", 4, False): Tile(64, 4, 2), ("chunks", 4, True): Tile(64, 4, 2),
-    ("planes", 1, False): Tile(64, 4, 2), ("planes", 1, True): Tile(64, 4, 2),
-    ("planes", 2, False): Tile(64, 4, 2), ("planes", 2, True): Tile(64, 4, 2),
-    ("planes", 4, False): Tile(64, 4, 2), ("planes", 4, True): Tile(64, 4, 2),
+    ("chunks", 1, False): Tile(32, 4, 1, across=True), ("chunks", 1, True): Tile(128, 2, 4),
+    ("chunks", 2, False): Tile(32, 4, 1, across=True), ("chunks", 2, True): Tile(128, 2, 4),
+    ("chunks", 4, False): Tile(128, 2, 2, across=True), ("chunks", 4, True): Tile(128, 2, 2),
+    ("planes", 1, False): Tile(64, 2, 1, across=True), ("planes", 1, True): Tile(64, 2, 2),
+    ("planes", 2, False): Tile(64, 2, 1, across=True), ("planes", 2, True): Tile(64, 2, 2),
+    ("planes", 4, False): Tile(128, 2, 4, across=True), ("planes", 4, True): Tile(64, 2, 1),
 }  # fmt: skip
 _STRIDES = Tile(128, 2, 4)
 _KERNELS = {"chunks": chunks, "planes": planes, "strides": strides}
