@@ -12,10 +12,11 @@ import threading
 import weakref
 from collections.abc import Generator
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _log = logging.getLogger("mixstage")
+_all: weakref.WeakSet[Background[Any]] = weakref.WeakSet()
 
 
 class Background(Generic[T]):
@@ -26,6 +27,7 @@ class Background(Generic[T]):
         self._timeout = timeout
         thread = threading.Thread(target=_run, args=(items, self._shared), name="mixstage-loader", daemon=True)
         self._stop = weakref.finalize(self, _stop, self._shared, thread, timeout)  # runs at exit, too
+        _all.add(self)
         thread.start()
 
     def next(self, what: str) -> T:
@@ -54,6 +56,12 @@ class Background(Generic[T]):
     def close(self) -> None:
         """Stop the thread, which closes the iterator."""
         self._stop()
+
+
+def close_all() -> None:
+    """Stop every thread that runs."""
+    for one in list(_all):
+        one.close()
 
 
 class _End:

@@ -11,14 +11,17 @@ headers that are merely unusual, too many cases to check for: Pillow decodes the
 
 from __future__ import annotations
 
+import atexit
 from collections import deque
 from collections.abc import Generator, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 
 from .backend import Job, RawBatch
+from .background import close_all
 from .crops import CenterCrop
 from .draw import Draw
 from .headers import check_bytes
@@ -37,6 +40,7 @@ class Dali:
     read_index = staticmethod(read_index)
 
     def __init__(self, job: Job) -> None:
+        _end_threads_before_dali()
         self._job = job
         self._device = "cpu" if job.device.type == "cpu" else "mixed"
         self._idle: deque[_Pipeline] = deque()  # kept between epochs: building one allocates the decoder's buffers
@@ -200,6 +204,14 @@ def _graph(source: Any, inputs: int, size: tuple[int, int], device: str, whole: 
         return images
     roi = {"roi_start": rest[0], "roi_end": rest[1]} if whole else {}
     return fn.flip(fn.resize(images, **roi, **resize), horizontal=rest[2])
+
+
+@cache
+def _end_threads_before_dali() -> None:
+    """At exit DALI insists that no pipeline is left, and our threads hold some. Exit hooks run in reverse order."""
+    import nvidia.dali.pipeline  # noqa: F401
+
+    atexit.register(close_all)
 
 
 def _as_pnm(data: bytes) -> bytes:

@@ -115,8 +115,12 @@ def _produce(job: Job, backend: Backend, prepare: Prepare, epoch: int, step: int
 
 def _release(held: deque[tuple[RawBatch, torch.cuda.Event]], most: int) -> None:
     """Drops the batches that were read, without waiting for more than is needed to keep ``most`` of them."""
-    while held and (held[0][1].query() or len(held) > most):
-        held[0][1].synchronize()
+    while held:
+        read = held[0][1]
+        if not read.query():
+            if len(held) <= most:
+                return
+            read.synchronize()
         held.popleft()
 
 
