@@ -28,6 +28,7 @@ COPIED = ("mixops", "tests", "examples", "pyproject.toml")
 DRAWING = ("test_contract.py", "test_key.py", "test_switch.py", "test_conformance_authors.py")
 TARGETS = ("test_targets.py", "test_plan.py", "test_contract.py")
 PIXELS = ("test_inputs.py",)
+CUDA = ("test_kernels_triton.py",)
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,13 @@ FAULTS = (
     Fault("label maps from the wrong side", "segmentation.py", "torch.where(mask >= 0.5, own, other)", "torch.where(mask >= 0.5, other, own)", ("test_segmentation.py",)),
     Fault("keyless calls repeat themselves", "counter.py", "self._step += 1", "self._step += 0", ("test_call.py",)),
     Fault("ranks seeded alike mix alike", "counter.py", 'int(os.environ.get("RANK", 0))', "0", ("test_call.py",)),
+    Fault("CUDA: the wrong tile", "kernels/triton.py", "pair, tile = fast, slow", "pair, tile = fast, slow + 1", CUDA),
+    Fault("CUDA: its own partner", "kernels/triton.py", "tl.load(pairs + batch + pair)", "tl.load(pairs + pair)", CUDA),
+    Fault("CUDA: masks of the first strip in all", "kernels/triton.py", "y = row + i * deep", "y = row", CUDA),
+    Fault("CUDA: masks a pixel late", "kernels/triton.py", "later = c + j % C >= C", "later = c + j % C > C", CUDA),
+    Fault("CUDA: bytes of another pixel", "kernels/triton.py", "(6 + C) // 4", "(7 + C) // 4", CUDA),
+    Fault("CUDA: division one off", "kernels/launch.py", "-(-(1 << 31 + shift) // d)", "(1 << 31 + shift) // d", CUDA),
+    Fault("binary masks turned round", "kernels/numba.py", "float32(binary[b, j, y, x])", "1 - float32(binary[b, j, y, x])", ("test_fmix.py", "test_inputs.py")),
     Fault("the compiler traces the draw", "uncompiled.py", "if torch.compiler.is_compiling():", "if False:", ("test_call.py",)),
 )  # fmt: skip
 

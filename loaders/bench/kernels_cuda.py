@@ -133,7 +133,7 @@ def _notes(rows: dict[str, list[Any]], whole: list[str], seconds: dict[str, Any]
     told = [f"{quartiles(count / taken / 1e12)} TB/s for {count / 1e6:.0f} MB" for count, taken in copies.items()]
     notes = [
         "Medians of alternated rounds (quartiles in brackets). Images/s counts outputs, TB/s each source image and each "
-        f"output once. {SETS} sets of buffers take turns.",
+        f"output once, not the masks of FMix. {SETS} sets of buffers take turns.",
         f"A copy reached {', '.join(told)}.",
     ]
     shares = {name: np.median(seconds[f"copy {row[-1]}"] / seconds[name]) for name, row in rows.items() if name not in whole}
