@@ -163,7 +163,7 @@ def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: tor
     return Uploaded(
         floats=there[:masks],
         pairs=there[masks : masks + 2 * b].view(torch.int32),
-        dense=there if plan.dense is None else to_device(plan.dense, device),
+        dense=there if plan.dense is None else to_device(np.ascontiguousarray(plan.dense), device),
         scale=affine[:channels] if channels else there,
         bias=affine[channels:] if channels else there,
         batch=b,
