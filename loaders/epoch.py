@@ -27,8 +27,8 @@ from .background import Background
 from .stats import LoaderStats, Meter, log_epoch
 
 Finish = Callable[[RawBatch], tuple[Tensor, Tensor]]
-_HELD = 4  # decoded batches that wait for a device that is far behind
 Prepare = Callable[[int, int], Finish]  # of (epoch, step): draws what can be drawn before the batch is there
+_HELD = 4  # decoded batches that wait for a device that is far behind
 
 
 @dataclass(frozen=True, eq=False)

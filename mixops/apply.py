@@ -154,14 +154,15 @@ def _affine(
             return None, None
         mean, std = (0.0,), (1.0,)
     m, s = (tuple(map(float, (v.flatten() if isinstance(v, Tensor) else np.ravel(v)).tolist())) for v in (mean, std))
-    scale, bias = _scale_and_bias(m, s, unit, images.shape[1])
+    scale, bias = scale_and_bias(m, s, unit, images.shape[1])
     return torch.from_numpy(scale), torch.from_numpy(bias)
 
 
 @lru_cache(maxsize=32)  # a loader asks the same for every batch
-def _scale_and_bias(
+def scale_and_bias(
     mean: tuple[float, ...], std: tuple[float, ...], unit: float, channels: int
 ) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
+    """``x * scale + bias`` is (x / unit - mean) / std. Raises ``ValueError`` naming the argument."""
     for name, value in (("mean", mean), ("std", std)):
         if len(value) not in (1, channels):
             raise ValueError(f"{name} must have one value or one a channel, {channels}, got {len(value)}")

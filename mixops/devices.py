@@ -1,4 +1,4 @@
-"""Sends small tensors to a device without making the host wait for it.
+"""Sends tensors to a device without making the host wait for it.
 
 A copy from ordinary memory makes torch wait for the stream, and everything before the copy is waited for as well; a copy
 from pinned memory is only enqueued, and torch keeps the pinned memory until it was read.
@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 
-def to_device(x: Tensor | np.ndarray[Any, Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """``x`` on ``device``, as ``dtype``; a copy from the CPU to CUDA is enqueued on the current stream."""
+def to_device(x: Tensor | np.ndarray[Any, Any], device: torch.device) -> Tensor:
+    """``x`` on ``device``; a copy from the CPU to CUDA is enqueued on the current stream.
+
+    A change of dtype comes after it: torch would convert into ordinary memory on the way.
+    """
     if isinstance(x, np.ndarray) and not x.flags.writeable:
         x = x.copy()  # torch warns of memory that must not be written to
-    there = torch.as_tensor(x, dtype=dtype)  # torch would convert into ordinary memory on the way
+    there = torch.as_tensor(x)
     if there.device.type == "cpu" and device.type == "cuda":
         there = there.pin_memory()
     return there.to(device, non_blocking=True)

@@ -119,7 +119,7 @@ class PuzzleMix(BetaMixer):
         """Masks float32 (b, k, n, n) and moves int32 (b, k, 2, n * n)."""
         device, shape = saliency.device, (*pairs.lam.shape, 2, n * n)
         partner = to_device(pairs.partner, device)
-        lam = to_device(pairs.lam, device, torch.float32)
+        lam = to_device(pairs.lam, device).to(torch.float32)
         shares = block_saliency(saliency, n)
         problem = mask_problem(
             shares, images, partner, self._scale(images), beta=self.beta, gamma=self.gamma, neigh_size=self.neigh_size

@@ -83,7 +83,7 @@ def _masks(plan: MixPlan, maps: Tensor) -> Float[Tensor, "b k h w"]:
     height, width = maps.shape[-2:]
     # a constant mask fits maps of any size
     masks = plan.dense if plan.dense is not None else dense_masks(plan.params, height, width)
-    return to_device(masks, maps.device, torch.float32)
+    return to_device(masks, maps.device).to(torch.float32)
 
 
 def _check(maps: Any, plan: MixPlan) -> None:

@@ -10,7 +10,6 @@ import reference
 import torch
 
 from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch, mix_images
-from mixops.kernels import launch
 
 MIXERS = (
     MixUp(interpolations=5),
@@ -18,7 +17,7 @@ MIXERS = (
     HMix(),
     GMix(interpolations=3),
     FMix(),
-    Switch([MixUp(), GMix()]),
+    Switch([HMix(), GMix()]),
 )
 # rows of 3, 6, 9, 12, 32, 69, 96 elements, of every greatest common divisor with a store; one channel to five
 SHAPES = ((3, 17, 23, 3), (2, 1, 9, 1), (2, 5, 32, 3), (1, 8, 8, 4), (2, 7, 6, 1), (2, 3, 16, 2), (2, 4, 4, 5))
@@ -28,6 +27,8 @@ FORMATS = (torch.contiguous_format, torch.channels_last)
 
 def check_kernels(device: str, which: int) -> int:
     """Compares all cases of one mixer, at three shapes, and returns how many there were."""
+    from mixops.kernels import launch  # needs Triton
+
     generator = torch.Generator().manual_seed(0)
     checked = 0
     mixer, tile = MIXERS[which], launch.Tile(256, 2 ** (which % 3), 4, across=which % 2 == 1)
@@ -39,7 +40,7 @@ def check_kernels(device: str, which: int) -> int:
         plain = reference.mix_images(bytes_.numpy(), plan)
         normal = reference.mix_images(bytes_.numpy(), plan, mean, std)
         for source, layout, dtype, result in itertools.product((torch.uint8, torch.float32), FORMATS, TOLERANCE, FORMATS):
-            if source == torch.float32 and dtype != torch.float32:
+            if source == torch.float32 and (dtype == torch.uint8 or (dtype != torch.float32 and shape != SHAPES[0])):
                 continue
             images = (bytes_ if source == torch.uint8 else bytes_ / 255).to(device).contiguous(memory_format=layout)
             options = {} if dtype == torch.uint8 else {"mean": mean, "std": std, "dtype": dtype}

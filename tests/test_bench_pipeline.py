@@ -123,3 +123,16 @@ def test_claims_come_from_the_file(tmp_path: Path) -> None:
     (tmp_path / "pipeline-loaders-cpu.json").write_text(json.dumps(report))
     (row,) = claims(tmp_path).splitlines()[2:]
     assert "2.50x (2.25 to 2.75)" in row and "Some CPU, 2026-11-21" in row
+
+
+def test_only_some_contestants(tmp_path: Path) -> None:
+    pytest.importorskip("nvidia.dali")
+    root = make_jpeg_folder(tmp_path / "images", 16, classes=2)
+    options = ["--part", "mixers", "--batch-size", "4", "--size", "32", "--rounds", "1", "--device", "cpu"]
+    run(str(root), *options, "--only", "none", "--only", "HMix(alpha=1.0)", "--json", str(tmp_path / "some.json"))
+    (report,) = json.loads((tmp_path / "some.json").read_text())
+    assert [row["mixer"] for row in report["rows"]] == ["none", "HMix(alpha=1.0)"]
+    with pytest.raises(ValueError, match=r"only must be names of none, .* got HMix"):
+        run(str(root), *options, "--only", "HMix")
+    with pytest.raises(AssertionError, match="only takes contestants of --part"):
+        run(str(root), *options[:1], "training", *options[2:], "--only", "none")

@@ -9,20 +9,12 @@ import numpy as np
 import pytest
 import reference
 import torch
+from kernel_cases import FORMATS, MIXERS
 
-from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, Switch, mix_images
+from mixops import FMix, Key, MixPlan, MixUp, mix_images
 from mixops.kernels import numba as kernel
 
-MIXERS = (
-    MixUp(interpolations=5),
-    CutMix(interpolations=2),
-    HMix(),
-    GMix(interpolations=3),
-    FMix(),
-    Switch([HMix(), GMix()]),
-)
 SHAPES = ((3, 3, 17, 23), (2, 1, 9, 1), (4, 4, 8, 8), (1, 2, 1, 31), (2, 3, 5, 16))  # b, c, h, w
-FORMATS = (torch.contiguous_format, torch.channels_last)
 # half a unit in the last place of results below 4, and what float32 arithmetic adds
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.uint8: 0.5001}
 
@@ -77,6 +69,14 @@ def test_the_kernel_gives_the_bits_of_the_eager_blend(streamed, threads):
         assert torch.equal(out, mix_images(images, plan, backend="eager", **options))
         count += 1
     assert count > 400
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.bool_])
+def test_masks_of_any_dtype_are_used(dtype):
+    images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plan = FMix().plan(Key(1), batch_size=4, height=16, width=16)
+    other = dataclasses.replace(plan, dense=plan.dense.astype(dtype))
+    assert torch.equal(mix_images(images, other, backend="numba"), mix_images(images, plan, backend="numba"))
 
 
 def test_uint8_is_rounded_half_to_even_by_both():

@@ -58,10 +58,10 @@ def batches(batch: int, size: int, device: torch.device) -> list[Tensor]:
     ]
 
 
-def copy_path(batch: int, size: int, device: torch.device) -> Way:
+def copy_path(batch: int, size: int) -> Way:
     """The unit."""
     shape = (batch, 3, size, size)
-    sets = cycle([(torch.zeros(shape, device=device), torch.rand(shape, device=device)) for _ in range(SETS)])
+    sets = cycle([(torch.zeros(shape), torch.rand(shape)) for _ in range(SETS)])
 
     def call() -> Tensor:
         to, source = next(sets)
@@ -147,9 +147,8 @@ CALLS = {"torchvision": torchvision_call, "timm": timm_call, "kornia": kornia_ca
 
 def paths(batch: int, size: int) -> Iterator[Way]:
     """All contestants, the unit first; paths that cannot be measured have no call."""
-    device = torch.device("cpu")
-    yield copy_path(batch, size, device)
-    images = batches(batch, size, device)
+    yield copy_path(batch, size)
+    images = batches(batch, size, torch.device("cpu"))
     labels = torch.randint(0, CLASSES, (batch,))
     for k in (1, 4):
         for kind in (MixUp, CutMix, HMix, GMix):

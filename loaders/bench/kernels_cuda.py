@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from itertools import cycle, product
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,13 @@ import torch
 
 from loaders.image_loader import IMAGENET_MEAN, IMAGENET_STD
 from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch
+from mixops.apply import scale_and_bias
 from mixops.kernels.launch import Tile, choose, launch, upload
 from mixops.mixer import Mixer
 
 from .device import busy_seconds, copy_seconds, graph_seconds
-from .kernels import CALLS, FORMATS, PEERS, SETS, batches, whole_call
-from .measure import Report, conditions, quartiles, take_turns
+from .kernels import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
+from .measure import Report, clock, conditions, quartiles, take_turns
 
 COLUMNS = ("path", "mixer", "K", "result", "GPU µs", "host µs", "images/s", "TB/s", "share of a copy of the same bytes")
 MIXERS: tuple[Callable[..., Mixer], ...] = (MixUp, CutMix, HMix, GMix, FMix, partial(Switch, [MixUp(0.8), CutMix(), GMix()]))
@@ -38,8 +38,8 @@ def kernel_call(
     """A launch of the fused kernel, the plan on the device, the result in memory that exists; sets of buffers take turns."""
     b, c, h, w = images[0].shape
     k = mixer.interpolations
-    mean, std = (torch.tensor(value, dtype=torch.float64) for value in (IMAGENET_MEAN, IMAGENET_STD))
-    plan = upload(mixer.plan(Key(), batch_size=b, height=h, width=w), 1 / (255 * std), -mean / std, images[0].device)
+    scale, bias = map(torch.from_numpy, scale_and_bias(IMAGENET_MEAN, IMAGENET_STD, 255, c))
+    plan = upload(mixer.plan(Key(), batch_size=b, height=h, width=w), scale, bias, images[0].device)
     outs = [
         torch.zeros(b * k, c, h, w, dtype=dtype, device=images[0].device).contiguous(memory_format=FORMATS[layout])
         for _ in images
@@ -55,12 +55,7 @@ def kernel_call(
 
 def host_seconds(call: Callable[[], object]) -> float:
     """Seconds of the host for one call of many, what the GPU has not done by their end included."""
-    torch.cuda.synchronize()
-    began = perf_counter()
-    for _ in range(_HOST_CALLS):
-        call()
-    torch.cuda.synchronize()
-    return (perf_counter() - began) / _HOST_CALLS
+    return clock(call, _HOST_CALLS, torch.cuda.synchronize)
 
 
 def _captured(mixer: Mixer, images: list[torch.Tensor], layout: str, dtype: torch.dtype) -> Callable[[], float]:
@@ -73,10 +68,9 @@ def _ready(clock: Callable[[Callable[[], object]], float], call: Callable[[], ob
 
 def run(batch: int, size: int, rounds: int) -> Report:
     """Measures every path and reports."""
-    device = DEVICE
     told = conditions((*PEERS, "triton"))
-    images = batches(batch, size, device)
-    labels = torch.randint(0, 1000, (batch,), device=device)
+    images = batches(batch, size, DEVICE)
+    labels = torch.randint(0, CLASSES, (batch,), device=DEVICE)
     pixels = batch * 3 * size * size
     rows: dict[str, list[Any]] = {}
     cases: dict[str, Callable[[], Callable[[], float]]] = {}
@@ -139,12 +133,13 @@ def _notes(rows: dict[str, list[Any]], whole: list[str], seconds: dict[str, Any]
     shares = {name: np.median(seconds[f"copy {row[-1]}"] / seconds[name]) for name, row in rows.items() if name not in whole}
     worst = min(shares, key=lambda name: float(shares[name]))
     notes.append(f"The least share of a copy's bandwidth is {shares[worst]:.3f} ({' '.join(map(str, rows[worst][1:4]))}).")
+    ours = {rows[name][1]: name for name in whole if rows[name][0].startswith("mixstage")}
     lost = []
     for name in whole:
-        ours = name.replace(name.split(",")[0], "mixstage", 1)
-        if name == ours:
+        unit = ours[rows[name][1]]
+        if name == unit:
             continue
-        device, host = (quartiles(seconds[f"{kind}{name}"] / seconds[f"{kind}{ours}"]) for kind in ("", "host "))
+        device, host = (quartiles(seconds[f"{kind}{name}"] / seconds[f"{kind}{unit}"]) for kind in ("", "host "))
         notes.append(f"{rows[name][0]}, {rows[name][1]}: {device} times the GPU time of mixstage, {host} times the host's.")
         lost += [
             f"{rows[name][0]}, {rows[name][1]} ({what})" for what, r in (("GPU", device), ("host", host)) if r.median < 1

@@ -55,8 +55,8 @@ def alternate(
 
     def timed(call: Callable[[], object]) -> Callable[[], float]:
         for _ in range(max(warmup, 1) + 1):  # the first call compiles; the last says how many calls fill a measurement
-            taken = _clock(call, 1, synchronize)
-        return partial(_clock, call, max(1, ceil(at_least / max(taken, 1e-9))), synchronize)
+            taken = clock(call, 1, synchronize)
+        return partial(clock, call, max(1, ceil(at_least / max(taken, 1e-9))), synchronize)
 
     return take_turns({name: partial(timed, call) for name, call in cases.items()}, rounds=rounds, describe=describe)
 
@@ -195,7 +195,8 @@ class Report:
         (directory / f"{stem}.json").write_text(self.json() + "\n")
 
 
-def _clock(function: Callable[[], object], calls: int, synchronize: Callable[[], object] | None) -> float:
+def clock(function: Callable[[], object], calls: int, synchronize: Callable[[], object] | None) -> float:
+    """Seconds of one of ``calls`` calls; ``synchronize`` is called before the clock is read."""
     if synchronize is not None:
         synchronize()
     began = time.perf_counter()

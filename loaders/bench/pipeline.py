@@ -61,6 +61,9 @@ def pipeline(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
     """Measure the loaders: images/s with and without mixing, against torchvision, plain DALI, plain FFCV and decoding."""
+    parts = part or list(Part)
+    if only and not {*parts} <= {Part.LOADERS, Part.MIXERS}:
+        raise typer.BadParameter("only takes contestants of --part loaders or mixers", param_hint="--only")
     if cores and cores < len(os.sched_getaffinity(0)):
         raise typer.Exit(_with_cores(cores, sys.argv))
     import torch
@@ -77,14 +80,12 @@ def pipeline(
             from loaders.convert import convert
 
             convert(folder, beton)
-        for chosen in part or list(Part):
-            measured: Callable[..., Report] = {
-                Part.LOADERS: measure_loaders, Part.MIXERS: measure_mixers, Part.CORES: measure_cores,
-                Part.TRAINING: measure_training,
-            }[chosen]  # fmt: skip
-            report = (
-                measured(setting, rounds, only=only) if chosen in (Part.LOADERS, Part.MIXERS) else measured(setting, rounds)
-            )
+        measures: dict[Part, Callable[[Setting, int], Report]] = {
+            Part.LOADERS: partial(measure_loaders, only=only), Part.MIXERS: partial(measure_mixers, only=only),
+            Part.CORES: measure_cores, Part.TRAINING: measure_training,
+        }  # fmt: skip
+        for chosen in parts:
+            report = measures[chosen](setting, rounds)
             report.show()
             written.append(json.loads(report.json()))
             if out is not None:

@@ -42,12 +42,12 @@ def blend(
 def _mask(plan: MixPlan, k: int, ndim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The mask of output k, shaped to broadcast over images of ``ndim`` axes."""
     if plan.constant:
-        value = to_device(plan.params[:, k, 0], device, dtype)
+        value = to_device(plan.params[:, k, 0], device).to(dtype)
         return value.view(-1, *[1] * (ndim - 1))
     if plan.dense is not None:
-        mask = to_device(plan.dense[:, k], device, dtype)
+        mask = to_device(plan.dense[:, k], device).to(dtype)
     else:
-        mask = to_device(dense_masks(plan.params[:, k], plan.height, plan.width), device, dtype)
+        mask = to_device(dense_masks(plan.params[:, k], plan.height, plan.width), device).to(dtype)
     if ndim == 3:
         return mask  # (b, 1, w): the height of a signal is one
     return mask.view(len(mask), *[1] * (ndim - 3), *mask.shape[1:])  # (b, h, w) -> (b, 1, ..., h, w)

@@ -420,10 +420,12 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     source = _memory(images).numpy().reshape(-1, w * c if pixels_in else w)
     nothing = np.empty((0, 1), np.uint8), np.empty((0, 1), np.float32)
     bytes_in, floats_in = (source, nothing[1]) if images.dtype == torch.uint8 else (nothing[0], source)
-    no_masks: list[np.ndarray] = [np.empty((0, 0, 0, 0), dtype) for dtype in (np.float32, np.uint8)]
-    masks = [absent if plan.dense is None or plan.dense.dtype != absent.dtype else plan.dense for absent in no_masks]
-    # a read-only array is another type to numba, and would be compiled for
-    drawn = [np.require(array, requirements=["C", "W"]) for array in (plan.partner, plan.params, *masks)]
+    absent = np.empty((0, 0, 0, 0), np.uint8)
+    masks = absent if plan.dense is None else plan.dense
+    dense, binary = (absent, masks) if masks.dtype == np.uint8 else (masks, absent)
+    # other types, a read-only array's among them, would be compiled for
+    arrays = ((plan.partner, np.int64), (plan.params, np.float32), (dense, np.float32), (binary, np.uint8))
+    drawn = [np.require(array, dtype, ["C", "W"]) for array, dtype in arrays]
     result = _memory(out).view(torch.uint8).numpy()
     run_sliced(
         _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), pixels_in, pixels_out, affine, _KINDS[out.dtype],
