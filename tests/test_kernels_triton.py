@@ -12,18 +12,26 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import reference
 import torch
-from kernel_cases import MIXERS, check_kernels
+from kernel_cases import FORMATS, MIXERS, TOLERANCE, check_kernels, compare
 
-from mixops import HMix, Key, mix_images
+from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch, mix_images
 
 pytest.importorskip("triton")
-from mixops.kernels.launch import chain, divisor
+from emulated import Emulated, compiled
+
+from mixops.kernels import launch
+from mixops.kernels.launch import _KERNELS, _STRIDES, TILES, Tile, chain, divisor, mask_kind, pack
+from mixops.kernels.triton import BELL, BITS, BOTH, BOX, DENSE, FLAT
+
+WIDTH = {"fp16": 2, "bf16": 2, "fp32": 4}
 
 
 def run(code: str, *, interpret: bool) -> str:
@@ -32,6 +40,25 @@ def run(code: str, *, interpret: bool) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("which", range(len(MIXERS)))
+@pytest.mark.parametrize(
+    ("source", "layout", "dtype", "result"),
+    [
+        *((torch.uint8, FORMATS[1], dtype, FORMATS[1]) for dtype in TOLERANCE),
+        (torch.uint8, FORMATS[1], torch.float16, FORMATS[0]),
+        (torch.uint8, FORMATS[0], torch.float32, FORMATS[0]),
+        (torch.float32, FORMATS[0], torch.bfloat16, FORMATS[1]),
+    ],
+)
+def test_the_compiled_kernels_are_the_reference(which, source, layout, dtype, result) -> None:
+    """What a device would execute: compiled kernels take bytes apart by instructions that the interpreter does not know."""
+    emulated = {name: Emulated(kernel, 90) for name, kernel in _KERNELS.items()}
+    plan = MIXERS[which].plan(Key(1), batch_size=3, height=9, width=8)
+    tile = Tile(32, 4, 1, across=which % 2 == 1)
+    with mock.patch.dict(_KERNELS, emulated), mock.patch.object(launch, "_INTERPRETED", tile):
+        compare(plan, 3, source, layout, dtype, result)
 
 
 def test_the_interpreted_kernels_are_the_reference() -> None:
@@ -75,6 +102,23 @@ def test_division_by_multiplication() -> None:
         assert [(2 * int(v) * magic >> 32) >> shift for v in n] == (n // d).tolist()
 
 
+def test_a_plan_asks_for_no_more_than_it_needs() -> None:
+    kinds = {
+        MixUp(): FLAT, CutMix(): BOX, HMix(): BOX, GMix(): BELL, FMix(): BITS, Switch([MixUp(), GMix()]): BELL,
+        Switch([CutMix(), GMix()]): BOTH, Switch([FMix(), GMix()]): DENSE,
+    }  # fmt: skip
+    for mixer, kind in kinds.items():
+        assert mask_kind(mixer.plan(Key(), batch_size=64, height=9, width=8)) == kind, mixer
+
+
+def test_masks_of_a_bit_a_pixel() -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (3, 2, 7, 11), dtype=np.uint8)
+    words = pack(masks)
+    assert words.dtype == np.int32 and words.shape == (3 * 2 * 3 + 1,)
+    bits = words[:-1].reshape(3, 2, 3)[..., None] >> np.arange(32) & 1
+    assert (bits.reshape(3, 2, 96)[..., :77] == masks.reshape(3, 2, 77)).all()
+
+
 def test_a_partner_follows_its_row() -> None:
     rng = np.random.default_rng(0)
     for b in (1, 2, 7, 64):
@@ -87,43 +131,24 @@ def test_a_partner_follows_its_row() -> None:
                 assert after == partner[row] or partner[row] in before
 
 
-COMPILED = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from mixops.kernels import triton as kernels
-from mixops.kernels.launch import TILES, Tile
-
-def compiled(kernel, capability, out, size, **constants):
-    tile = TILES.get((kernel, size, constants["K"] > 1), Tile(128, 2, 4))
-    function = getattr(kernels, kernel)
-    names = function.arg_names
-    constants |= dict(MASK=kernels.BELL, AFFINE=True, BYTES=False, BLOCK=tile.block, ROWS=tile.rows, ACROSS=tile.across)
-    sources = dict(images="*u8", words="*i32")
-    types = sources | dict(out="*" + out, pairs="*i32", magic="i64")
-    types |= dict.fromkeys(["floats", "dense", "scale", "bias"], "*fp32")
-    signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in names}
-    # what Triton finds by itself: memory of whole batches is aligned
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n in sources or n == "out"}
-    source = ASTSource(function, signature, {(names.index(n),): v for n, v in constants.items()}, aligned)
-    built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": tile.warps})
-    assert len(built.asm["cubin"]) > 1000
-    return built.asm["ptx"], tile.block * tile.rows // (32 * tile.warps)
-"""
-
-
 @pytest.fixture(scope="module", params=[80, 90])
 def code(request: pytest.FixtureRequest) -> dict[str, tuple[str, int]]:
-    """PTX for a device and the items of a thread, by kernel and dtype of the result."""
-    capability = request.param
-    script = f"""{COMPILED}
-import json
-kept = {{f"chunks {{out}} {{k}}": compiled("chunks", {capability}, out, size, K=k, C=3, PIXELS=True, VECTOR=16 // size)
-        for k in (1, 5) for out, size in (("fp16", 2), ("bf16", 2), ("fp32", 4))}}
-split = {{f"planes {{out}}": compiled("planes", {capability}, out, size, K=2) for out, size in (("fp16", 2), ("fp32", 4))}}
-strided = {{"strides": compiled("strides", {capability}, "fp16", 2, K=2, C=3)}}
-print(json.dumps(kept | split | strided))"""
-    return json.loads(run(script, interpret=False))
+    """PTX for a device and the items of a thread, by kernel, dtype of the result and outputs of a pair."""
+    found = {}
+    for name, out, k in [*product(("chunks", "planes"), WIDTH, (1, 5)), ("strides", "fp16", 1)]:
+        tile = TILES.get((name, WIDTH[out], k > 1), _STRIDES)
+        own = {
+            "chunks": {"C": 3, "PIXELS": True, "VECTOR": 16 // WIDTH[out]}, "planes": {}, "strides": {"C": 3},
+        }[name]  # fmt: skip
+        source = "*i32" if name == "planes" else "*u8"
+        sizes = ["i32"] * 8 if name == "strides" else ["i32"] * 4 + ["i64", "i32", "i32", "i32"]
+        types = (source, "*" + out, "*fp32", "*i32", "*fp32", "*fp32", "*fp32", *sizes)
+        ptx = compiled(
+            _KERNELS[name], request.param, types, tile.warps, K=k, MASK=BELL, AFFINE=True, BYTES=False, BLOCK=tile.block,
+            ROWS=tile.rows, ACROSS=tile.across, **own,
+        )  # fmt: skip
+        found[f"{name} {out} {k}"] = ptx, tile.block * tile.rows // (32 * tile.warps)
+    return found
 
 
 def accesses(ptx: str, kind: str) -> list[tuple[int, int]]:
@@ -144,12 +169,13 @@ def test_kept_layouts_are_stored_16_bytes_at_a_time(code, out, load, k) -> None:
     assert "shared" not in ptx.replace(".shared .align", ""), "no element changes threads"
 
 
+@pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize(("out", "store"), [("fp16", (2, 32)), ("fp32", (4, 32))])
-def test_planes_from_pixels_are_read_by_words_and_stored_wide(code, out, store) -> None:
-    ptx, quads = code[f"planes {out}"]
-    assert accesses(ptx, "st") == [store] * quads * 3 * 2
+def test_planes_from_pixels_are_read_by_words_and_stored_wide(code, out, store, k) -> None:
+    ptx, quads = code[f"planes {out} {k}"]
+    assert accesses(ptx, "st") == [store] * quads * 3 * k
     assert all(bits == 32 for _, bits in accesses(ptx, "ld"))
 
 
 def test_the_kernel_for_any_strides_compiles(code) -> None:
-    assert accesses(code["strides"][0], "st")
+    assert accesses(code["strides fp16 1"][0], "st")

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 import triton
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, UInt8
 from torch import Tensor
 
 from ..devices import to_device
-from ..masks import FLOATS, A
+from ..masks import DV, FLOATS, X0, X1, Y0, Y1, A
 from ..plan import MixPlan
 from .jit import njit
-from .triton import BELL, BOX, DENSE, FLAT, chunks, planes, strides
+from .triton import BELL, BITS, BOTH, BOX, DENSE, FLAT, chunks, planes, strides
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,26 @@ def divisor(d: int) -> tuple[int, int, int]:
 
 
 def mask_kind(plan: MixPlan) -> int:
-    """Which of the nine floats the kernels have to look at."""
+    """Which of the nine floats the kernels have to look at, or what dense masks are."""
     if plan.dense is not None:
-        return DENSE
-    if plan.constant:
+        return BITS if plan.dense.dtype in (np.uint8, np.bool_) else DENSE
+    p = plan.params
+    if not p[..., DV].any():
         return FLAT
-    return BELL if plan.params[..., A].any() else BOX
+    if not p[..., A].any():
+        return BOX
+    whole = (p[..., Y0] <= 0) & (p[..., X0] <= 0) & (p[..., Y1] >= plan.height) & (p[..., X1] >= plan.width)
+    return BELL if (whole | (p[..., DV] == 0)).all() else BOTH
+
+
+def pack(masks: UInt8[np.ndarray, "b k h w"]) -> Int32[np.ndarray, " words"]:
+    """A bit for each pixel, the lowest first, and each mask in words of its own; a word follows, which may be read."""
+    pixels = masks.shape[2] * masks.shape[3]
+    words = -(-pixels // 32)
+    packed = np.zeros(4 * (masks.shape[0] * masks.shape[1] * words + 1), np.uint8)
+    bits = np.packbits(masks.reshape(-1, pixels), axis=1, bitorder="little")
+    packed[:-4].reshape(-1, 4 * words)[:, : bits.shape[1]] = bits
+    return packed.view(np.int32)
 
 
 def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: torch.device) -> Uploaded:
@@ -159,15 +173,18 @@ def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: tor
         c = np.arange(channels) % len(scale)
         host[masks + 2 * b :] = np.concatenate([scale.numpy()[c], bias.numpy()[c]])
     there = packed.to(device, non_blocking=True)
+    kind, dense = mask_kind(plan), there
+    if plan.dense is not None:
+        dense = to_device(pack(plan.dense) if kind == BITS else np.ascontiguousarray(plan.dense, np.float32), device)
     affine = there[masks + 2 * b :]
     return Uploaded(
         floats=there[:masks],
         pairs=there[masks : masks + 2 * b].view(torch.int32),
-        dense=there if plan.dense is None else to_device(np.ascontiguousarray(plan.dense), device),
+        dense=dense,
         scale=affine[:channels] if channels else there,
         bias=affine[channels:] if channels else there,
         batch=b,
-        constants={"K": k, "MASK": mask_kind(plan), "AFFINE": scale is not None},
+        constants={"K": k, "MASK": kind, "AFFINE": scale is not None},
     )
 
 

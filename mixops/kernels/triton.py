@@ -8,7 +8,8 @@ wx are then computed once. ``chunks`` keeps the layout and takes as many element
 NCHW of uint8 RGB, reads four pixels as three words and stores four of each plane. ``strides`` takes whatever is left, one
 pixel a thread.
 
-M is computed in registers from the nine floats, of which a plan needs only some: ``MASK`` says which. Pairs come in an order
+M is computed in registers from the nine floats, of which a plan needs only some, or read: ``MASK`` says what. A pair's only
+output is blended and then scaled, with an operation less; of several, the source is scaled once. Pairs come in an order
 in which the partner of one is the next one's own image, so that it is in the L2 cache when it is read a second time.
 Programs that run at the same time take one image after the other or, ``ACROSS``, the same tile of all images.
 
@@ -22,8 +23,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-FLAT, BOX, BELL, DENSE = range(4)  # what a plan needs: v0; the box as well; all nine floats; none, but the dense masks
-_FLAT, _BOX, _DENSE = tl.constexpr(FLAT), tl.constexpr(BOX), tl.constexpr(DENSE)
+# what a plan needs: v0; the box as well; the bell as well; all nine floats; dense masks instead, float32; a bit a pixel
+FLAT, BOX, BELL, BOTH, DENSE, BITS = range(6)
+_FLAT, _BOX, _BELL = tl.constexpr(FLAT), tl.constexpr(BOX), tl.constexpr(BELL)
+_DENSE, _BITS = tl.constexpr(DENSE), tl.constexpr(BITS)
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 # one compilation serves every size, the last batch of an epoch among them
 _SIZES = ("batch", "strip", "count", "in_row", "magic", "shift", "height", "width")
 _SMALL = ("floats", "pairs", "dense", "scale", "bias")
@@ -32,24 +36,25 @@ _SMALL = ("floats", "pairs", "dense", "scale", "bias")
 @triton.jit
 def _floats(p, MASK: tl.constexpr):
     """v0, dv, y0, y1, x0, x1, cy, cx and -a log2(e) at ``p``, those that are needed."""
-    if MASK == _FLAT:
-        found = (tl.load(p), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    else:
-        cy, cx, sharp = 0.0, 0.0, 0.0
-        if MASK != _BOX:  # exp(-a t) = 2^(-a log2(e) t)
-            cy, cx, sharp = tl.load(p + 6), tl.load(p + 7), tl.load(p + 8) * -1.4426950408889634
+    dv, cy, cx, sharp, box = 0.0, 0.0, 0.0, 0.0, (0.0, 0.0, 0.0, 0.0)
+    if MASK != _FLAT:
+        dv = tl.load(p + 1)
+    if _BOX & MASK:
         box = tl.load(p + 2), tl.load(p + 3), tl.load(p + 4), tl.load(p + 5)
-        found = (tl.load(p), tl.load(p + 1), box[0], box[1], box[2], box[3], cy, cx, sharp)
-    return found
+    if _BELL & MASK:  # exp(-a t) = 2^(-a log2(e) t)
+        cy, cx, sharp = tl.load(p + 6), tl.load(p + 7), tl.load(p + 8) * -1.4426950408889634
+    return tl.load(p), dv, box[0], box[1], box[2], box[3], cy, cx, sharp
 
 
 @triton.jit
 def _along(t, low, high, centre, sharp, peak, MASK: tl.constexpr):
-    """[low <= t < high] * peak * 2^(sharp * (t - centre)^2), the Gaussian only where there is one."""
+    """[low <= t < high] * peak * 2^(sharp * (t - centre)^2), the box and the Gaussian only where there are such."""
     found = peak
-    if MASK != _BOX:
+    if _BELL & MASK:
         found = peak * tl.exp2(sharp * ((t - centre) * (t - centre)))
-    return tl.where((t >= low) & (t < high), found, 0.0)
+    if _BOX & MASK:
+        found = tl.where((t >= low) & (t < high), found, 0.0)
+    return found
 
 
 @triton.jit
@@ -74,6 +79,40 @@ def _wx(f, x, MASK: tl.constexpr):
 def _divide(n, magic, shift):
     """``n // d`` for 0 <= n < 2**31 by the numbers of ``launch.divisor``; an integer division costs twenty instructions."""
     return (tl.umulhi(2 * n.to(tl.uint32), magic.to(tl.uint32)) >> shift).to(tl.int32)
+
+
+@triton.jit
+def _bits(masks, p, ok, STRADDLE: tl.constexpr):
+    """Bits p, p + 1 ... of a mask as the lowest of an int32; those of the next word too, if a chunk may ``STRADDLE`` two."""
+    word = tl.load(masks + (p >> 5), mask=ok).to(tl.uint32, bitcast=True)
+    if STRADDLE:
+        after = tl.load(masks + (p >> 5) + 1, mask=ok).to(tl.uint32, bitcast=True)
+        found = (after.to(tl.uint64) << 32 | word) >> (p & 31).to(tl.uint64)
+    else:
+        found = word >> (p & 31).to(tl.uint32)
+    return found.to(tl.int32)
+
+
+@triton.jit
+def _raised(values):
+    """2**23 + byte, float32, of four bytes by as many instructions, where a conversion takes two each."""
+    return tl.inline_asm_elementwise(
+        "prmt.b32 $0, $4, 0x4B000000, 0x7440; prmt.b32 $1, $4, 0x4B000000, 0x7441;"
+        "prmt.b32 $2, $4, 0x4B000000, 0x7442; prmt.b32 $3, $4, 0x4B000000, 0x7443;",
+        "=r,=r,=r,=r,r", [values], dtype=tl.float32, is_pure=True, pack=4,
+    )  # fmt: skip
+
+
+@triton.jit
+def _difference(own, partner, VECTOR: tl.constexpr):
+    """own - partner and partner, float32."""
+    if partner.dtype == tl.uint8 and VECTOR % 4 == 0 and not _INTERPRETED:
+        a, d = _raised(own), _raised(partner)
+        found = a - d, d - 8388608.0
+    else:
+        d = partner.to(tl.float32)
+        found = own.to(tl.float32) - d, d
+    return found
 
 
 @triton.jit
@@ -128,30 +167,31 @@ def chunks(
         a += (tl.load(own + n * VECTOR + j, mask=(q < strip) & (n < count)),)
         d += (tl.load(other + n * VECTOR + j, mask=(q < strip) & (n < count)),)
     row = _divide(q, magic, shift)
-    first = (q - row * in_row) * VECTOR
+    x = (q - row * in_row) * VECTOR  # the column of a chunk's first element, which is pixel ``pixel`` of it
     deep = _divide(strip, magic, shift)
-    x, s, t, later = first + j, 0.0, 0.0, 0.0
+    pixel, s, t, later = j, 0.0, 0.0, 0.0
     if PIXELS:
-        c, x = first % C, first // C
+        c, x = x % C, x // C
         later = c + j % C >= C  # whether an element belongs to the pixel after x + j // C
+        pixel = j // C + later.to(tl.int32)
         if AFFINE:
             s, t = _rotated(scale, c, j, q < strip, C), _rotated(bias, c, j, q < strip, C)
-    difference, base = (), ()
+    difference, base, scales, biases = (), (), (), ()
     for i in tl.static_range(ROWS):
         if AFFINE and not PIXELS:
             c = (row + i * deep) // height
             s, t = tl.load(scale + c, mask=c < C), tl.load(bias + c, mask=c < C)
-        partners = d[i].to(tl.float32)
-        differ = a[i].to(tl.float32) - partners
-        if AFFINE:
+        differ, partners = _difference(a[i], d[i], VECTOR)
+        if AFFINE and K > 1:
             differ, partners = differ * s, partners * s + t
         difference += (differ,)
         base += (partners,)
+        scales += (s,)
+        biases += (t,)
     for k in tl.static_range(K):
         to = out + (b * K + k) * count * VECTOR
-        masks = dense + (b * K + k) * height * width
         f, wx = (), 0.0
-        if MASK != _DENSE:
+        if MASK < _DENSE:
             f = _floats(floats + (b * K + k) * 9, MASK)
             if PIXELS:
                 wx_later = 0.0
@@ -160,21 +200,24 @@ def chunks(
                     wx, wx_later = tl.where(j // C == i, found, wx), tl.where(j // C + 1 == i, found, wx_later)
                 wx = tl.where(later, wx_later, wx)
             else:
-                wx = _wx(f, x.to(tl.float32), MASK)
+                wx = _wx(f, (x + j).to(tl.float32), MASK)
         for i in tl.static_range(ROWS):
             y = row + i * deep
             if not PIXELS:
                 y = y % height
-            if MASK != _DENSE:
+            n, at = q + i * strip, y * width + x
+            ok = (q < strip) & (n < count)
+            if MASK < _DENSE:
                 m = _wy(f, y.to(tl.float32), MASK) * wx + f[0]
+            elif MASK == _DENSE:
+                m = tl.load(dense + (b * K + k) * height * width + at + pixel, mask=ok)
             else:
-                at = y * width + x
-                if PIXELS:
-                    at += j // C + later.to(tl.int32)
-                m = tl.load(masks + at, mask=at < height * width).to(tl.float32)
-            n = q + i * strip
-            value = _cast(m * difference[i] + base[i], out, BYTES)
-            tl.store(to + n * VECTOR + j, value, mask=(q < strip) & (n < count))
+                bits = _bits(dense + (b * K + k) * ((height * width + 31) // 32), at, ok, PIXELS)
+                m = (bits & 1 << pixel != 0).to(tl.float32)
+            value = m * difference[i] + base[i]
+            if AFFINE and K == 1:
+                value = value * scales[i] + biases[i]
+            tl.store(to + n * VECTOR + j, _cast(value, out, BYTES), mask=ok)
 
 
 @triton.jit
@@ -216,14 +259,19 @@ def planes(
         g = q + i * strip
         a += (_words(own, g, (q < strip) & (g < count)),)
         d += (_words(other, g, (q < strip) & (g < count)),)
-    difference, base = (), ()
+    difference, base, scales, biases = (), (), (), ()
+    for c in tl.static_range(3):
+        s, t = 0.0, 0.0
+        if AFFINE:
+            s, t = tl.load(scale + c), tl.load(bias + c)
+        scales += (s,)
+        biases += (t,)
     for i in tl.static_range(ROWS):
         for c in tl.static_range(3):
             partners = _channel(d[i], c)
             differ = _channel(a[i], c) - partners
-            if AFFINE:
-                s = tl.load(scale + c)
-                differ, partners = differ * s, partners * s + tl.load(bias + c)
+            if AFFINE and K > 1:
+                differ, partners = differ * scales[c], partners * scales[c] + biases[c]
             difference += (differ,)
             base += (partners,)
     row = _divide(q, magic, shift)
@@ -232,19 +280,25 @@ def planes(
     x = (4 * (q - row * in_row))[:, None].to(tl.float32) + four.to(tl.float32)
     for k in tl.static_range(K):
         f, wx = (), 0.0
-        if MASK != _DENSE:
+        if MASK < _DENSE:
             f = _floats(floats + (b * K + k) * 9, MASK)
             wx = _wx(f, x, MASK)
         for i in tl.static_range(ROWS):
-            g = q + i * strip
-            ok, pixel = ((q < strip) & (g < count))[:, None], 4 * g[:, None] + four
-            if MASK != _DENSE:
+            g = (q + i * strip)[:, None]
+            ok, pixel = (q < strip)[:, None] & (g < count), 4 * g + four
+            if MASK < _DENSE:
                 m = _wy(f, (row + i * deep)[:, None].to(tl.float32), MASK) * wx + f[0]
+            elif MASK == _DENSE:
+                m = tl.load(dense + (b * K + k) * height * width + pixel, mask=ok)
             else:
-                m = tl.load(dense + (b * K + k) * height * width + pixel, mask=ok).to(tl.float32)
+                bits = _bits(dense + (b * K + k) * ((height * width + 31) // 32), 4 * g, ok, False)
+                m = (bits & 1 << four != 0).to(tl.float32)
             to = out + (b * K + k) * count * 12 + pixel
             for c in tl.static_range(3):
-                tl.store(to + c * count * 4, _cast(m * difference[3 * i + c] + base[3 * i + c], out, BYTES), mask=ok)
+                value = m * difference[3 * i + c] + base[3 * i + c]
+                if AFFINE and K == 1:
+                    value = value * scales[c] + biases[c]
+                tl.store(to + c * count * 4, _cast(value, out, BYTES), mask=ok)
 
 
 @triton.jit(do_not_specialize=("batch",), do_not_specialize_on_alignment=_SMALL)
@@ -262,11 +316,13 @@ def strides(
     other = images + partner * size
     for k in tl.static_range(K):
         output = b * K + k
-        if MASK == _DENSE:
-            m = tl.load(dense + output * height * width + pixel, mask=ok).to(tl.float32)
-        else:
+        if MASK < _DENSE:
             f = _floats(floats + output * 9, MASK)
             m = _wy(f, y, MASK) * _wx(f, x, MASK) + f[0]
+        elif MASK == _DENSE:
+            m = tl.load(dense + output * height * width + pixel, mask=ok)
+        else:
+            m = (_bits(dense + output * ((height * width + 31) // 32), pixel, ok, False) & 1).to(tl.float32)
         for c in range(C):
             a = tl.load(own + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
             d = tl.load(other + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
