@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
 
-.PHONY: demo test check soak mutants docs-check format clean
+.PHONY: demo test check gpu soak mutants docs-check format clean
 
 demo: .venv/base
 	$(BIN)/mixstage demo
@@ -17,6 +17,17 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+# what needs a CUDA device: tests, then the figures of benchmarks/results; IMAGES=FOLDER (ImageNet's training images or some of
+# them, 50,000 at least) adds those of the loader
+gpu: .venv/dev
+	$(BIN)/python -m pytest -q -m gpu
+	$(BIN)/python -m loaders.bench.tiles --save benchmarks/results
+	$(BIN)/mixstage bench kernels --save benchmarks/results
+ifdef IMAGES
+	$(BIN)/python -m loaders.bench.trace $(IMAGES) --save benchmarks/results
+	$(BIN)/mixstage bench pipeline $(IMAGES) --batch-size 256 --device cuda --out benchmarks/results
+endif
 
 soak: .venv/dev .venv/ffcv
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10)

@@ -146,13 +146,12 @@ def mask_kind(plan: MixPlan) -> int:
     return BELL if (whole | (p[..., DV] == 0)).all() else BOTH
 
 
-def pack(masks: UInt8[np.ndarray, "b k h w"]) -> Int32[np.ndarray, " words"]:
-    """A bit for each pixel, the lowest first, and each mask in words of its own; a word follows, which may be read."""
-    pixels = masks.shape[2] * masks.shape[3]
-    words = -(-pixels // 32)
-    packed = np.zeros(4 * (masks.shape[0] * masks.shape[1] * words + 1), np.uint8)
-    bits = np.packbits(masks.reshape(-1, pixels), axis=1, bitorder="little")
-    packed[:-4].reshape(-1, 4 * words)[:, : bits.shape[1]] = bits
+def pack(masks: UInt8[np.ndarray, "b k h w"]) -> Int32[np.ndarray, "b k words"]:
+    """A bit for each pixel, the lowest first, and each mask in words of its own."""
+    b, k, h, w = masks.shape
+    packed = np.zeros((b, k, -(-h * w // 32) * 4), np.uint8)
+    bits = np.packbits(masks.reshape(b, k, h * w), axis=2, bitorder="little")
+    packed[:, :, : bits.shape[2]] = bits
     return packed.view(np.int32)
 
 

@@ -82,15 +82,9 @@ def _divide(n, magic, shift):
 
 
 @triton.jit
-def _bits(masks, p, ok, STRADDLE: tl.constexpr):
-    """Bits p, p + 1 ... of a mask as the lowest of an int32; those of the next word too, if a chunk may ``STRADDLE`` two."""
-    word = tl.load(masks + (p >> 5), mask=ok).to(tl.uint32, bitcast=True)
-    if STRADDLE:
-        after = tl.load(masks + (p >> 5) + 1, mask=ok).to(tl.uint32, bitcast=True)
-        found = (after.to(tl.uint64) << 32 | word) >> (p & 31).to(tl.uint64)
-    else:
-        found = word >> (p & 31).to(tl.uint32)
-    return found.to(tl.int32)
+def _bits(masks, p, ok):
+    """Bits p, p + 1 ... of a mask as the lowest of an int32, up to the end of a word, where chunks and quads end, too."""
+    return tl.load(masks + (p >> 5), mask=ok) >> (p & 31)
 
 
 @triton.jit
@@ -212,7 +206,7 @@ def chunks(
             elif MASK == _DENSE:
                 m = tl.load(dense + (b * K + k) * height * width + at + pixel, mask=ok)
             else:
-                bits = _bits(dense + (b * K + k) * ((height * width + 31) // 32), at, ok, PIXELS)
+                bits = _bits(dense + (b * K + k) * ((height * width + 31) // 32), at, ok)
                 m = (bits & 1 << pixel != 0).to(tl.float32)
             value = m * difference[i] + base[i]
             if AFFINE and K == 1:
@@ -291,7 +285,7 @@ def planes(
             elif MASK == _DENSE:
                 m = tl.load(dense + (b * K + k) * height * width + pixel, mask=ok)
             else:
-                bits = _bits(dense + (b * K + k) * ((height * width + 31) // 32), 4 * g, ok, False)
+                bits = _bits(dense + (b * K + k) * ((height * width + 31) // 32), 4 * g, ok)
                 m = (bits & 1 << four != 0).to(tl.float32)
             to = out + (b * K + k) * count * 12 + pixel
             for c in tl.static_range(3):
@@ -322,7 +316,7 @@ def strides(
         elif MASK == _DENSE:
             m = tl.load(dense + output * height * width + pixel, mask=ok)
         else:
-            m = (_bits(dense + output * ((height * width + 31) // 32), pixel, ok, False) & 1).to(tl.float32)
+            m = (_bits(dense + output * ((height * width + 31) // 32), pixel, ok) & 1).to(tl.float32)
         for c in range(C):
             a = tl.load(own + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
             d = tl.load(other + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
