@@ -51,8 +51,8 @@ class Problem:
 
 def candidates() -> Iterator[Tile]:
     """What is tried."""
-    for warps, each, rows, across in product((1, 2, 4), (1, 2), (1, 2, 4), (False, True)):
-        if 2 <= each * rows <= 4:
+    for warps, each, rows, across in product((1, 2, 4), (1, 2), (1, 2, 4, 8), (False, True)):
+        if 2 <= each * rows <= 4 or (each, rows) == (1, 8):
             yield Tile(32 * warps * each, rows, warps, across)
 
 
