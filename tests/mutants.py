@@ -110,6 +110,7 @@ FAULTS = (
     Fault("CUDA: two bytes exchanged", "kernels/triton.py", "prmt.b32 $1, $4, 0x4B000000, 0x7441;", "prmt.b32 $1, $4, 0x4B000000, 0x7442;", CUDA),
     Fault("CUDA: bits of a word's first pixels in all", "kernels/triton.py", ">> (p & 31)", ">> (p & 15)", CUDA),
     Fault("CUDA: a pair's only output not scaled", "kernels/triton.py", "value = value * scales[i] + biases[i]", "value = value * scales[i]", CUDA),
+    Fault("CUDA: loads put off", "kernels/triton.py", "    tl.debug_barrier()\n    difference", "    difference", CUDA),
     Fault("CUDA: bits from the highest", "kernels/launch.py", 'bitorder="little"', 'bitorder="big"', CUDA),
     Fault("CUDA: no box where there is a bell", "kernels/launch.py", "(p[..., DV] == 0)).all() else BOTH", "(p[..., DV] == 0)).all() else BELL", CUDA),
     Fault("CUDA: division one off", "kernels/launch.py", "-(-(1 << 31 + shift) // d)", "(1 << 31 + shift) // d", CUDA),

@@ -94,7 +94,9 @@ def execute(ptx: str, grid: tuple[int, int, int], threads: int, arguments: list[
             at += 1
             if found:
                 where = None if found[2] is None else state.registers[found[2]] ^ (found[1] == "!")
-                if found[3].startswith("bra"):
+                if found[3].startswith("bar"):
+                    pass  # threads run side by side
+                elif found[3].startswith("bra"):
                     assert where is None or where.all() or not where.any(), "threads part"
                     at = labels[found[4]] if where is None or where.all() else at
                 else:

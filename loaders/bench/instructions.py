@@ -66,8 +66,8 @@ def from_bytes(result: str, layout: str, mask: int, k: int, capability: int = 90
     return compiled(kernel, capability, types, tile.warps, **constants), each * tile.block * tile.rows // (32 * tile.warps)
 
 
-def instructions(result: str, layout: str, mask: int, k: int, capability: int = 90) -> float:
-    """Instructions for each element written."""
+def issued(result: str, layout: str, mask: int, k: int, capability: int = 90) -> tuple[list[str], int]:
+    """The names of a kernel's instructions in order, and how many elements of the result they make."""
     from triton import knobs
 
     stages, read = from_bytes(result, layout, mask, k, capability)
@@ -75,8 +75,8 @@ def instructions(result: str, layout: str, mask: int, k: int, capability: int = 
         file.write(stages["cubin"])
         file.flush()
         told = subprocess.run([knobs.nvidia.cuobjdump.path, "-sass", file.name], capture_output=True, text=True, check=True)
-    issued = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z]\w*)", told.stdout)
-    return sum(name not in ("NOP", "BRA") for name in issued) / (read * k)
+    names = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\d+ )?([A-Z][A-Z0-9_.]*)", told.stdout)
+    return [name for name in names if name not in ("NOP", "BRA")], read * k
 
 
 def run(capability: int) -> Report:
@@ -87,8 +87,9 @@ def run(capability: int) -> Report:
     rows: list[list[Any]] = []
     for result, layout, k, mask in track(cases, "compiling"):
         name, width = RESULTS[result]
-        issued = instructions(name, layout, MASKS[mask], k, capability)
-        rows.append([result, layout, k, mask, issued, issued / (width + 1 / k)])
+        names, elements = issued(name, layout, MASKS[mask], k, capability)
+        each = len(names) / elements
+        rows.append([result, layout, k, mask, each, each / (width + 1 / k)])
     columns = ["result", "layout", "K", "masks", "instructions an element", "a byte"]
     title = f"Instructions of the fused CUDA kernels, compute capability {capability / 10}"
     notes = [

@@ -8,6 +8,9 @@ wx are then computed once. ``chunks`` keeps the layout and takes as many element
 NCHW of uint8 RGB, reads four pixels as three words and stores four of each plane. ``strides`` takes whatever is left, one
 pixel a thread.
 
+Every load of an image is on its way before anything is computed: left alone, the assembler would begin the later ones when
+the first rows are done, and each would be waited for. It moves no load across a barrier, for which nobody waits here.
+
 M is computed in registers from the nine floats, of which a plan needs only some, or read: ``MASK`` says what. A pair's only
 output is blended and then scaled, with an operation less; of several, the source is scaled once. Pairs come in an order
 in which the partner of one is the next one's own image, so that it is in the L2 cache when it is read a second time.
@@ -82,9 +85,9 @@ def _divide(n, magic, shift):
 
 
 @triton.jit
-def _bits(masks, p, ok):
+def _bits(masks, which, size, p, ok):
     """Bits p, p + 1 ... of a mask as the lowest of an int32, up to the end of a word, where chunks and quads end, too."""
-    return tl.load(masks + (p >> 5), mask=ok) >> (p & 31)
+    return tl.load(masks + which * ((size + 31) // 32) + (p >> 5), mask=ok) >> (p & 31)
 
 
 @triton.jit
@@ -139,6 +142,15 @@ def _rotated(values, first, j, ok, C: tl.constexpr):
     return found
 
 
+@triton.jit
+def _spread(found, j, later, C: tl.constexpr):
+    """What the pixels of a chunk have, for its elements j, of which some are ``later`` by a pixel than j // C."""
+    here, after = found[0], found[0]
+    for i in tl.static_range(1, len(found)):
+        here, after = tl.where(j // C == i, found[i], here), tl.where(j // C + 1 == i, found[i], after)
+    return tl.where(later, after, here)
+
+
 @triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=_SMALL)
 def chunks(
     images, out, floats, pairs, dense, scale, bias, batch, strip, count, in_row, magic, shift, height, width,
@@ -150,13 +162,14 @@ def chunks(
     A row in memory has ``in_row`` chunks, C * width elements of pixels or width of a plane; a strip has ``strip`` chunks,
     whole rows; the image has ``count``.
     """
+    MOST: tl.constexpr = (VECTOR + C - 2) // C + 1  # pixels of a chunk
     tile, b, partner = _place(pairs, batch, ACROSS)
     q = (tile * BLOCK + tl.arange(0, BLOCK))[:, None]
     j = tl.arange(0, VECTOR)[None, :]
     own = images + b * count * VECTOR
     other = images + partner * count * VECTOR
     a, d = (), ()
-    for i in tl.static_range(ROWS):  # every load before the first store
+    for i in tl.static_range(ROWS):
         n = q + i * strip
         a += (tl.load(own + n * VECTOR + j, mask=(q < strip) & (n < count)),)
         d += (tl.load(other + n * VECTOR + j, mask=(q < strip) & (n < count)),)
@@ -170,6 +183,15 @@ def chunks(
         pixel = j // C + later.to(tl.int32)
         if AFFINE:
             s, t = _rotated(scale, c, j, q < strip, C), _rotated(bias, c, j, q < strip, C)
+    bits = ()
+    if MASK == _BITS:
+        for k in tl.static_range(K):
+            for i in tl.static_range(ROWS):
+                n, y = q + i * strip, row + i * deep
+                if not PIXELS:
+                    y = y % height
+                bits += (_bits(dense, b * K + k, height * width, y * width + x, (q < strip) & (n < count)),)
+    tl.debug_barrier()
     difference, base, scales, biases = (), (), (), ()
     for i in tl.static_range(ROWS):
         if AFFINE and not PIXELS:
@@ -188,11 +210,10 @@ def chunks(
         if MASK < _DENSE:
             f = _floats(floats + (b * K + k) * 9, MASK)
             if PIXELS:
-                wx_later = 0.0
-                for i in tl.static_range((VECTOR + C - 2) // C + 1):  # the pixels that a chunk may have
-                    found = _wx(f, (x + i).to(tl.float32), MASK)
-                    wx, wx_later = tl.where(j // C == i, found, wx), tl.where(j // C + 1 == i, found, wx_later)
-                wx = tl.where(later, wx_later, wx)
+                found = ()
+                for i in tl.static_range(MOST):
+                    found += (_wx(f, (x + i).to(tl.float32), MASK),)
+                wx = _spread(found, j, later, C)
             else:
                 wx = _wx(f, (x + j).to(tl.float32), MASK)
         for i in tl.static_range(ROWS):
@@ -206,8 +227,13 @@ def chunks(
             elif MASK == _DENSE:
                 m = tl.load(dense + (b * K + k) * height * width + at + pixel, mask=ok)
             else:
-                bits = _bits(dense + (b * K + k) * ((height * width + 31) // 32), at, ok)
-                m = (bits & 1 << pixel != 0).to(tl.float32)
+                if PIXELS:
+                    found = ()
+                    for p in tl.static_range(MOST):
+                        found += (tl.where(bits[k * ROWS + i] & 1 << p != 0, 1.0, 0.0),)
+                    m = _spread(found, j, later, C)
+                else:
+                    m = tl.where(bits[k * ROWS + i] & 1 << j != 0, 1.0, 0.0)
             value = m * difference[i] + base[i]
             if AFFINE and K == 1:
                 value = value * scales[i] + biases[i]
@@ -249,7 +275,7 @@ def planes(
     own = words + b * count * 3
     other = words + partner * count * 3
     a, d = (), ()
-    for i in tl.static_range(ROWS):  # every load before the first store
+    for i in tl.static_range(ROWS):
         g = q + i * strip
         a += (_words(own, g, (q < strip) & (g < count)),)
         d += (_words(other, g, (q < strip) & (g < count)),)
@@ -260,6 +286,13 @@ def planes(
             s, t = tl.load(scale + c), tl.load(bias + c)
         scales += (s,)
         biases += (t,)
+    bits = ()
+    if MASK == _BITS:
+        for k in tl.static_range(K):
+            for i in tl.static_range(ROWS):
+                g = q + i * strip
+                bits += (_bits(dense, b * K + k, height * width, 4 * g, (q < strip) & (g < count)),)
+    tl.debug_barrier()
     for i in tl.static_range(ROWS):
         for c in tl.static_range(3):
             partners = _channel(d[i], c)
@@ -285,8 +318,7 @@ def planes(
             elif MASK == _DENSE:
                 m = tl.load(dense + (b * K + k) * height * width + pixel, mask=ok)
             else:
-                bits = _bits(dense + (b * K + k) * ((height * width + 31) // 32), 4 * g, ok)
-                m = (bits & 1 << four != 0).to(tl.float32)
+                m = tl.where(bits[k * ROWS + i][:, None] & 1 << four != 0, 1.0, 0.0)
             to = out + (b * K + k) * count * 12 + pixel
             for c in tl.static_range(3):
                 value = m * difference[3 * i + c] + base[3 * i + c]
@@ -316,7 +348,7 @@ def strides(
         elif MASK == _DENSE:
             m = tl.load(dense + output * height * width + pixel, mask=ok)
         else:
-            m = (_bits(dense + output * ((height * width + 31) // 32), pixel, ok) & 1).to(tl.float32)
+            m = (_bits(dense, output, height * width, pixel, ok) & 1).to(tl.float32)
         for c in range(C):
             a = tl.load(own + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
             d = tl.load(other + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
