@@ -2,7 +2,7 @@
 
 Needs no GPU: kernels are compiled ahead of time and disassembled. All threads take the same way, so what is there is what is
 executed. What counts is how many there are for each byte that is moved: on an H200, kernels with up to 5.2 reached 0.87 to
-0.89 of a copy's bandwidth, and the one with 5.6 reached 0.81 (results/kernel-tiles-cuda.md).
+0.89 of a copy's bandwidth, and one with 5.6, whose last loads also came late, 0.81 (results/kernel-tiles-cuda.md).
 """
 
 from __future__ import annotations
