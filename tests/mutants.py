@@ -114,6 +114,7 @@ FAULTS = (
     Fault("CUDA: bits from the highest", "kernels/launch.py", 'bitorder="little"', 'bitorder="big"', CUDA),
     Fault("CUDA: no box where there is a bell", "kernels/launch.py", "(p[..., DV] == 0)).all() else BOTH", "(p[..., DV] == 0)).all() else BELL", CUDA),
     Fault("CUDA: division one off", "kernels/launch.py", "-(-(1 << 31 + shift) // d)", "(1 << 31 + shift) // d", CUDA),
+    Fault("two channels exchanged on the way to planes", "kernels/numba.py", "out[side, w + x] = rows[at, 3 * x + 1]", "out[side, w + x] = rows[at, 3 * x + 2]", ("test_kernels_numba.py",)),
     Fault("binary masks turned round", "kernels/numba.py", "float32(binary[b, j, y, x])", "1 - float32(binary[b, j, y, x])", ("test_fmix.py", "test_inputs.py")),
     Fault("the compiler traces the draw", "uncompiled.py", "if torch.compiler.is_compiling():", "if False:", ("test_call.py",)),
 )  # fmt: skip

@@ -255,6 +255,16 @@ def _load(rows, b, y, h, pixels_in, pixels_out, c, out, side):
 
 
 @njit()
+def _part(rows, b, y, h, out, side):
+    """Row y of image b, pixels of three bytes, as three rows of ``out[side]``."""
+    w, at = out.shape[1] // 3, b * h + y
+    for x in range(w):
+        out[side, x] = rows[at, 3 * x]
+        out[side, w + x] = rows[at, 3 * x + 1]
+        out[side, 2 * w + x] = rows[at, 3 * x + 2]
+
+
+@njit()
 def _blend(sources, v0, g, weights, j, affine, out):
     for i in range(out.size):
         m = v0 + g * weights[j, i]
@@ -335,11 +345,13 @@ def _mix(
     count = length * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
     direct = streamed and (kind == _FLOAT32 or (kind == _FLOAT16 and _CONVERTS))
     direct = direct and length % _LANES == 0 and _address(out) % _VECTOR == 0
-    unloaded = direct and k == 1 and bytes_in.size > 0 and pixels_in == pixels_out
+    once = direct and k == 1 and bytes_in.size > 0  # bytes that are used once are converted where they are used
+    unloaded, parted = once and pixels_in == pixels_out, once and pixels_in and not pixels_out and c == 3
     loaded = np.empty((2, out_planes, length), np.float32)
     sources = loaded.reshape(2, n)
     affine_row, weights = np.empty((2, n), np.float32), np.zeros((k, n), np.float32)
     wx, wy = np.empty((k, w), np.float32), np.empty((k, h), np.float32)
+    parts = np.empty((2, n), np.uint8)
     mixed, halves, octets = np.empty(n, np.float32), np.empty(n, np.uint16), np.empty(n, np.uint8)
     for i in range(n):
         affine_row[0, i] = affine[0, i % c if pixels_out else i // w]
@@ -353,7 +365,9 @@ def _mix(
         for y in range(h):
             for side in range(0 if unloaded else 2):
                 row = partner[b] if side else b
-                if bytes_in.size:
+                if parted:
+                    _part(bytes_in, row, y, h, parts, side)
+                elif bytes_in.size:
                     _load(bytes_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
                 else:
                     _load(floats_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
@@ -375,6 +389,8 @@ def _mix(
                             own = ((b * out_planes + i) * h + y) * length
                             other = ((partner[b] * out_planes + i) * h + y) * length
                             _blend_past(bytes_in, own, other, v0, g, weights, j, affine_row, at, length, half, to)
+                        elif parted:
+                            _blend_past(parts, at, n + at, v0, g, weights, j, affine_row, at, length, half, to)
                         else:
                             _blend_past(sources, at, n + at, v0, g, weights, j, affine_row, at, length, half, to)
                     continue
