@@ -8,8 +8,8 @@ Gaussian ones what a float32 exponential is off. uint8 results are rounded half 
 A row of the image, all its channels, goes through buffers that stay in the L1 cache: convert it and lay it out as the
 result is laid out; blend; cast; copy. The dtypes meet only in the first and the third step and are chosen by a number, not
 by a type, so there is one kernel to compile and not one for each of two dozen combinations. A large result bypasses the
-caches, which saves reading the lines that are about to be overwritten; the commonest ones, float32 and float16 in rows of
-whole vectors, are blended, cast and stored at once.
+caches, which saves reading the lines that are about to be overwritten; floating ones in rows of whole vectors are blended,
+cast and stored at once.
 """
 
 from __future__ import annotations
@@ -137,17 +137,17 @@ def _blend_past(
     affine: Any,
     at: Any,
     count: Any,
-    half: Any,
+    kind: Any,
     out: Any,
 ) -> Any:
     """``_blend`` of ``count`` elements, eight at a time, from elements ``own`` and ``other`` of ``source``, past the caches.
 
-    ``weights`` and ``affine`` are read from column ``at``; ``out`` is an aligned address of float16 if ``half``, of
-    float32 otherwise. Written in vectors because LLVM does not make vectors of scalar stores past the caches.
+    ``weights`` and ``affine`` are read from column ``at``; ``out`` is an aligned address of elements of a ``kind`` that is not
+    uint8. Written in vectors because LLVM does not make vectors of scalar stores past the caches.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, own, other, v0, g, _, j, _, at, count, half, out = args
+        _, own, other, v0, g, _, j, _, at, count, kind, out = args
         floats, words = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(ir.IntType(16), _LANES)
 
         def array(i: int) -> Any:
@@ -175,24 +175,39 @@ def _blend_past(
         def number(value: int) -> Any:
             return ir.Constant(ir.IntType(64), value)
 
+        def narrow(value: Any) -> Any:
+            if not _CONVERTS:  # never asked for: LLVM would call a routine
+                return ir.Constant(words, ir.Undefined)
+            return builder.bitcast(builder.fptrunc(value, ir.VectorType(ir.HalfType(), _LANES)), words)
+
+        def brain(value: Any) -> Any:
+            """As ``_to_bfloat16``."""
+            integers = ir.VectorType(ir.IntType(32), _LANES)
+            one, half, high, nan = (ir.Constant(integers, [n] * _LANES) for n in (1, 0x7FFF, 16, 0x7FC0))
+            u = builder.bitcast(value, integers)
+            rounded = builder.lshr(builder.add(builder.add(u, half), builder.and_(builder.lshr(u, high), one)), high)
+            rounded = builder.select(builder.fcmp_ordered("==", value, value), rounded, nan)
+            return builder.trunc(rounded, words)
+
         first, second, weight = pointer(0, own), pointer(0, other), row(5, j)
         scale, bias = row(7, number(0)), row(7, number(1))
         v0, g, one = splat(v0), splat(g), ir.Constant(floats, [1.0] * _LANES)
         vectors = builder.udiv(count, number(_LANES))
-        with builder.if_else(half) as branches:
-            for kind, branch in zip((words, floats), branches, strict=True):
-                with branch, cgutils.for_range(builder, vectors) as loop:
-                    i = builder.mul(loop.index, number(_LANES))
-                    m = builder.fadd(v0, builder.fmul(g, read(weight, i)))
-                    shares = builder.fmul(m, read(first, i)), builder.fmul(builder.fsub(one, m), read(second, i))
-                    value = builder.fadd(builder.fmul(builder.fadd(*shares), read(scale, i)), read(bias, i))
-                    if kind is words and _CONVERTS:
-                        value = builder.bitcast(builder.fptrunc(value, ir.VectorType(ir.HalfType(), _LANES)), words)
-                    elif kind is words:
-                        continue
-                    to = builder.gep(builder.inttoptr(out, kind.as_pointer()), [loop.index])
-                    store = builder.store(value, to, align=_LANES * (2 if kind is words else 4))
-                    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+        def blend(cast: Any) -> None:
+            with cgutils.for_range(builder, vectors) as loop:
+                i = builder.mul(loop.index, number(_LANES))
+                m = builder.fadd(v0, builder.fmul(g, read(weight, i)))
+                shares = builder.fmul(m, read(first, i)), builder.fmul(builder.fsub(one, m), read(second, i))
+                value = cast(builder.fadd(builder.fmul(builder.fadd(*shares), read(scale, i)), read(bias, i)))
+                to = builder.gep(builder.inttoptr(out, value.type.as_pointer()), [loop.index])
+                store = builder.store(value, to, align=_LANES * (2 if value.type == words else 4))
+                store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+        casts = {_FLOAT32: lambda value: value, _FLOAT16: narrow, _BFLOAT16: brain}
+        for number_of, cast in casts.items():
+            with builder.if_then(builder.icmp_unsigned("==", kind, number(number_of))):
+                blend(cast)
         return context.get_dummy_value()
 
     integers = types.intp
@@ -207,7 +222,7 @@ def _blend_past(
         affine,
         integers,
         integers,
-        types.boolean,
+        integers,
         integers,
     ), generate
 
@@ -343,7 +358,7 @@ def _mix(
     out_planes = 1 if pixels_out else c
     length = n // out_planes
     count = length * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
-    direct = streamed and (kind == _FLOAT32 or (kind == _FLOAT16 and _CONVERTS))
+    direct = streamed and (kind == _FLOAT32 or kind == _BFLOAT16 or (kind == _FLOAT16 and _CONVERTS))
     direct = direct and length % _LANES == 0 and _address(out) % _VECTOR == 0
     once = direct and k == 1 and bytes_in.size > 0  # bytes that are used once are converted where they are used
     unloaded, parted = once and pixels_in == pixels_out, once and pixels_in and not pixels_out and c == 3
@@ -384,15 +399,14 @@ def _mix(
                     for i in range(out_planes):
                         at = i * length
                         to = _address(out) + (((b * k + j) * out_planes + i) * h + y) * count
-                        half = kind == _FLOAT16
                         if unloaded:
                             own = ((b * out_planes + i) * h + y) * length
                             other = ((partner[b] * out_planes + i) * h + y) * length
-                            _blend_past(bytes_in, own, other, v0, g, weights, j, affine_row, at, length, half, to)
+                            _blend_past(bytes_in, own, other, v0, g, weights, j, affine_row, at, length, kind, to)
                         elif parted:
-                            _blend_past(parts, at, n + at, v0, g, weights, j, affine_row, at, length, half, to)
+                            _blend_past(parts, at, n + at, v0, g, weights, j, affine_row, at, length, kind, to)
                         else:
-                            _blend_past(sources, at, n + at, v0, g, weights, j, affine_row, at, length, half, to)
+                            _blend_past(sources, at, n + at, v0, g, weights, j, affine_row, at, length, kind, to)
                     continue
                 if g != 0:
                     _blend(sources, v0, g, weights, j, affine_row, mixed)
