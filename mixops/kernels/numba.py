@@ -142,8 +142,8 @@ def _blend_past(
 ) -> Any:
     """``_blend`` of ``count`` elements, eight at a time, from elements ``own`` and ``other`` of ``source``, past the caches.
 
-    ``weights`` and ``affine`` are read from column ``at``; ``out`` is an aligned address of elements of a ``kind`` that is not
-    uint8. Written in vectors because LLVM does not make vectors of scalar stores past the caches.
+    ``weights`` and ``affine`` are read from column ``at``; ``out`` is an aligned address of elements of a floating ``kind``.
+    Written in vectors because LLVM does not make vectors of scalar stores past the caches.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
