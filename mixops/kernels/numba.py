@@ -358,7 +358,7 @@ def _mix(
     out_planes = 1 if pixels_out else c
     length = n // out_planes
     count = length * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
-    direct = streamed and (kind == _FLOAT32 or kind == _BFLOAT16 or (kind == _FLOAT16 and _CONVERTS))
+    direct = streamed and kind != _UINT8
     direct = direct and length % _LANES == 0 and _address(out) % _VECTOR == 0
     once = direct and k == 1 and bytes_in.size > 0  # bytes that are used once are converted where they are used
     unloaded, parted = once and pixels_in == pixels_out, once and pixels_in and not pixels_out and c == 3
