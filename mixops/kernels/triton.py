@@ -9,7 +9,7 @@ NCHW of uint8 RGB, reads four pixels as three words and stores four of each plan
 pixel a thread.
 
 Every load of an image is on its way before anything is computed: left alone, the assembler would begin the later ones when
-the first rows are done, and each would be waited for. It moves no load across a barrier, for which nobody waits here.
+the first rows are done, and each would be waited for. It moves no load across a barrier, for which one warp need not wait.
 
 M is computed in registers from the nine floats, of which a plan needs only some, or read: ``MASK`` says what. A pair's only
 output is blended and then scaled, with an operation less; of several, the source is scaled once. Pairs come in an order
