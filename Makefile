@@ -22,18 +22,18 @@ check: .venv/dev
 # them, 50,000 at least) adds those of the loader
 gpu: .venv/dev
 	$(BIN)/python -m pytest -q -m gpu
-	$(BIN)/python -m loaders.bench.tiles --save benchmarks/results
+	$(BIN)/python -m benchmarks.tiles --save benchmarks/results
 	$(BIN)/mixstage bench kernels --save benchmarks/results
 ifdef IMAGES
-	$(BIN)/python -m loaders.bench.trace $(IMAGES) --save benchmarks/results
+	$(BIN)/python -m benchmarks.trace $(IMAGES) --save benchmarks/results
 	$(BIN)/mixstage bench pipeline $(IMAGES) --batch-size 256 --device cuda --out benchmarks/results
 endif
 
 soak: .venv/dev .venv/ffcv
-	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10)
+	$(BIN)/python -m tests.support.soak --minutes $(or $(MINUTES),10)
 
 mutants: .venv/dev
-	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.support.mutants
 
 docs-check: .venv/dev .venv/ffcv
 	$(BIN)/python -m pytest -m slow tests/test_docs.py

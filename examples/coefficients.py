@@ -22,9 +22,9 @@ import numpy as np
 import typer
 
 from mixops import CutMix, GMix, HMix, Key, MixUp
-from mixops.fmix import cut_fields, low_frequency_fields
 from mixops.masks import dense_masks
-from mixops.mixer import Draw
+from mixops.mixers.base import Draw
+from mixops.mixers.fmix import cut_fields, low_frequency_fields
 
 FIELDS = 2000  # random masks of FMix, which has no centre to count over
 

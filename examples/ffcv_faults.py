@@ -26,7 +26,7 @@ from ffcv.pipeline.operation import Operation
 from ffcv.transforms import ImageMixup, LabelMixup, MixupToOneHot, ToTensor
 from PIL import Image
 
-from loaders.convert import convert
+from loaders.cli.convert import convert
 from mixops import MixUp
 from pipelines.ffcv import MixImage, MixLabel, MixLoader
 
@@ -240,7 +240,7 @@ def corrupt_records() -> None:
     """A record that cannot be decoded is not noticed: the sample gets the pixels that were in its place before."""
     with tempfile.TemporaryDirectory() as folder:
         path = flat_images(Path(folder), jpeg_share=1.0)
-        from pipelines.ffcv_records import Beton
+        from pipelines.ffcv.beton import Beton
 
         bad = 40
         at = int(Beton(path).images("image").pointer[bad])

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from loaders import ImageLoader
-from mixops.text import parse_mixer
+from mixops.mixers.registry import parse_mixer
 
 
 class Classifier(lightning.LightningModule):

@@ -24,11 +24,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mixops import CutMix, EmaTeacher, Key, ManifoldMix, MixUp, MultiMix, soft_cross_entropy
-from mixops.fmix import FMix
 from mixops.key import Stream
-from mixops.mixer import Mixer
-from mixops.puzzle import PuzzleMix
-from mixops.saliency import gradient_saliency
+from mixops.mixers.base import Mixer
+from mixops.mixers.fmix import FMix
+from mixops.mixers.saliency.gradient import gradient_saliency
+from mixops.mixers.saliency.puzzle import PuzzleMix
 
 BATCH = 128
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from loaders.bench.puzzle_problems import load_digits, train_digits
 from mixops import CutMix, Key, MixPlan, mix_images
-from mixops.fmix import FMix
 from mixops.key import Stream
-from mixops.puzzle import PuzzleMix
-from mixops.saliency import gradient_saliency
+from mixops.mixers.fmix import FMix
+from mixops.mixers.saliency.gradient import gradient_saliency
+from mixops.mixers.saliency.puzzle import PuzzleMix
 
 
 def draw(path: Path, images: Tensor, saliency: Tensor, plans: dict[str, MixPlan]) -> None:

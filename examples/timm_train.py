@@ -18,7 +18,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3, accuracy
 
 from loaders import ImageLoader  # changed
-from mixops.text import parse_mixer  # changed
+from mixops.mixers.registry import parse_mixer  # changed
 
 
 def main(

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backend import Backend, Job, RawBatch
-from .background import Background
+from .backends.base import Backend, Job, RawBatch
 from .stats import LoaderStats, Meter, log_epoch
+from .worker_thread import Background
 
 Finish = Callable[[RawBatch], tuple[Tensor, Tensor]]
 Prepare = Callable[[int, int], Finish]  # of (epoch, step): draws what can be drawn before the batch is there

@@ -16,24 +16,24 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mixops.apply import mix_images
-from mixops.devices import to_device
+from mixops.apply.images import mix_images
+from mixops.apply.targets import check_smoothing, mix_targets
+from mixops.augment.crops import CenterCrop, CropLaw, RandomResizedCrop
 from mixops.key import Key
-from mixops.mixer import Mixer
-from mixops.pairing import shorten
+from mixops.mixers.base import Mixer
+from mixops.pairing.blocks import shorten
 from mixops.plan import MixPlan, concatenate
-from mixops.targets import check_smoothing, mix_targets
+from mixops.runtime.devices import to_device
 
-from .backend import Backend, Job, RawBatch, find_backend
+from .backends.base import Backend, Job, RawBatch, find_backend
 from .bad_files import BadFiles, OnError
-from .crops import CenterCrop, CropLaw, RandomResizedCrop
-from .draw import Draw, Recipe
 from .epoch import Epoch, Finish, Prepare
-from .index import Index
 from .ranks import find_rank, warn_if_alone
 from .schedule import Schedule
+from .sources.folder import Index
 from .state import LoaderState
 from .stats import LoaderStats, Meter
+from .step import Draw, Recipe
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -1,22 +1,22 @@
 """Mathematics of mixed-sample augmentation: keys, plans, mixers, matching, blending kernels, embedding MultiMix."""
 
-from .apply import mix_images
-from .cutmix import CutMix
-from .fmix import FMix
-from .gmix import GMix
-from .hmix import HMix
+from .apply.images import mix_images
+from .apply.label_maps import mix_label_maps
+from .apply.targets import mix_targets, soft_cross_entropy, sparse_targets
+from .embedding.manifold import ManifoldMix
+from .embedding.multimix import MultiMix
+from .embedding.teacher import EmaTeacher
 from .key import Key
-from .manifold import ManifoldMix
-from .matching import OptimalMatching
-from .mixup import MixUp
-from .multimix import MultiMix
+from .mixers.cutmix import CutMix
+from .mixers.fmix import FMix
+from .mixers.gmix import GMix
+from .mixers.hmix import HMix
+from .mixers.mixup import MixUp
+from .mixers.saliency.gradient import gradient_saliency
+from .mixers.saliency.puzzle import PuzzleMix
+from .mixers.switch import Switch
+from .pairing.matching import OptimalMatching
 from .plan import MixPlan
-from .puzzle import PuzzleMix
-from .saliency import gradient_saliency
-from .segmentation import mix_label_maps
-from .switch import Switch
-from .targets import mix_targets, soft_cross_entropy, sparse_targets
-from .teacher import EmaTeacher
 
 __all__ = [
     "CutMix",

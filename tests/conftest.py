@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from images import make_folder, make_jpeg_folder
+from support.images import make_folder, make_jpeg_folder
 
 # the same examples in every run; HYPOTHESIS_PROFILE=search looks for new ones
 settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
@@ -53,7 +53,7 @@ def roots(jpeg_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
             return jpeg_folder
         pytest.importorskip("ffcv", reason="ffcv is not installed")
         if not written:
-            from loaders.convert import convert
+            from loaders.cli.convert import convert
 
             written.append(tmp_path_factory.mktemp("beton") / "jpegs.beton")
             convert(jpeg_folder, written[0], num_threads=2)

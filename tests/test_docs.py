@@ -14,8 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-from tests.images import make_jpeg_folder
+from support.images import make_jpeg_folder
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
@@ -136,7 +135,7 @@ def test_api_reference_has_every_public_name() -> None:
 
 
 def test_claims_in_the_readme_are_the_committed_results() -> None:
-    from loaders.bench.claims import END, START, claims
+    from benchmarks.claims import END, START, claims
 
     text = (ROOT / "README.md").read_text()
     assert text.count(START) == text.count(END) == 1

@@ -52,7 +52,7 @@ def test_imports_point_down() -> None:
 
 
 def test_an_upward_import_is_found() -> None:
-    assert upward_imports("from loaders.index import Index", "mixops", "x.py") == ["x.py: loaders"]
+    assert upward_imports("from loaders.schedule import Schedule", "mixops", "x.py") == ["x.py: loaders"]
     assert upward_imports("import mixops, tests.images", "loaders", "x.py") == ["x.py: tests"]
 
 

@@ -34,7 +34,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from loaders import ImageLoader
 from mixops import EmaTeacher, Key, MultiMix
-from mixops.text import parse_mixer
+from mixops.mixers.registry import parse_mixer
 
 
 def read_config(context: typer.Context, file: Path | None) -> Path | None:

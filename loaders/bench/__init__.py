@@ -1,1 +1,4 @@
-"""Benchmarks behind ``mixstage bench``."""
+"""Benchmarks behind ``mixstage bench``.
+
+Every figure stands beside a peer and a physical limit, measured in the same run.
+"""

@@ -50,7 +50,7 @@ def ffcv(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
     """Measure FFCV's loader with and without mixing, and the wait for its first batch."""
-    from loaders.convert import convert
+    from ..cli.convert import convert
 
     reports = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -138,7 +138,7 @@ kind, beton, batch_size, size, workers = sys.argv[1:]
 setting = ffcv.Setting(Path(), Path(beton), int(batch_size), int(size), int(workers), "cpu")
 from mixops import CutMix
 if kind != "image":
-    import pipelines.ffcv
+    import pipelines.ffcv.loader
 else:
     from loaders import ImageLoader
 began = time.perf_counter()

@@ -19,10 +19,10 @@ import torch
 import typer
 from torch import Tensor
 
-from loaders.image_loader import IMAGENET_MEAN, IMAGENET_STD
 from mixops import CutMix, GMix, HMix, Key, MixUp, mix_images, mix_targets
-from mixops.mixer import Mixer
+from mixops.mixers.base import Mixer
 
+from ..image_loader import IMAGENET_MEAN, IMAGENET_STD
 from .measure import Report, alternate, conditions, quartiles, rate, relative
 
 CLASSES = 1000

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from loaders.image_loader import IMAGENET_MEAN, IMAGENET_STD
 from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch
-from mixops.apply import scale_and_bias
-from mixops.kernels.launch import Tile, choose, launch, upload
-from mixops.mixer import Mixer
+from mixops.apply.images import scale_and_bias
+from mixops.kernels.blend.launch import Tile, choose, launch, upload
+from mixops.mixers.base import Mixer
 
+from ..image_loader import IMAGENET_MEAN, IMAGENET_STD
 from .device import busy_seconds, copy_seconds, graph_seconds
 from .kernels import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
 from .measure import Report, clock, conditions, quartiles, take_turns

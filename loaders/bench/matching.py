@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from loaders.bench.measure import Report, alternate, conditions, quartiles, rate, relative
-from loaders.bench.photos import write_photos
-from loaders.image_loader import ImageLoader
 from mixops import Key, MixUp, OptimalMatching
-from mixops.cells import features
-from mixops.matching import assign
-from mixops.pairing import draw_blocks
+from mixops.pairing.blocks import draw_blocks
+from mixops.pairing.matching import assign
+from mixops.pairing.thumbnails import features
+
+from ..image_loader import ImageLoader
+from .measure import Report, alternate, conditions, quartiles, rate, relative
+from .photos import write_photos
 
 
 def stages(batch_size: int, k: int, size: int, rounds: int) -> Report:

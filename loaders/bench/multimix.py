@@ -20,11 +20,11 @@ import typer
 from torch import Tensor, nn
 from torch.distributions import Dirichlet
 
-from mixops.attention import average_scores, normalise
+from mixops.embedding.attention import average_scores, normalise
+from mixops.embedding.literal import View, literal_loss
+from mixops.embedding.multimix import MultiMix
+from mixops.embedding.teacher import EmaTeacher
 from mixops.key import Key
-from mixops.multimix import MultiMix
-from mixops.multimix_literal import View, literal_loss
-from mixops.teacher import EmaTeacher
 
 from .measure import Report, alternate, conditions, quartiles, relative
 

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loaders.image_loader import IMAGENET_MEAN, IMAGENET_STD, ImageLoader
-from mixops.mixer import Mixer
+from mixops.mixers.base import Mixer
+
+from ..image_loader import IMAGENET_MEAN, IMAGENET_STD, ImageLoader
 
 Batches = Callable[[], Any]  # an epoch: an iterable of (images, targets)
 _MEAN255 = [255 * value for value in IMAGENET_MEAN]

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from loaders.index import run_with_progress
 from mixops import Key
 from mixops.key import Stream
+
+from ..sources.folder import run_with_progress
 
 _HEIGHT, _WIDTH, _QUALITY = 375, 500, 89
 _CHUNK = 16

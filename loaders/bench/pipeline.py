@@ -77,7 +77,7 @@ def pipeline(
         beton = Path(scratch, "images.beton")
         setting = Setting(folder, beton, batch_size, size, len(os.sched_getaffinity(0)), device)
         if _has("ffcv") and device == "cpu":
-            from loaders.convert import convert
+            from ..cli.convert import convert
 
             convert(folder, beton)
         measures: dict[Part, Callable[[Setting, int], Report]] = {
@@ -236,9 +236,9 @@ def measure_training(setting: Any, rounds: int) -> Report:
     import torch
     from torchvision.models import resnet18, resnet50
 
-    from loaders.image_loader import ImageLoader
     from mixops import HMix
 
+    from ..image_loader import ImageLoader
     from . import peers
 
     gpu = setting.device != "cpu"

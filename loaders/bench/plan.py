@@ -17,10 +17,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from loaders.bench.measure import Quartiles, Report, alternate, conditions, quartiles, relative
 from mixops import CutMix, GMix, HMix, Key, MixUp, Switch
 from mixops.key import Stream
-from mixops.mixer import Mixer
+from mixops.mixers.base import Mixer
+
+from .measure import Quartiles, Report, alternate, conditions, quartiles, relative
 
 LIMITS = {1: 1.0, 5: 3.0}  # milliseconds that a plan may cost for K outputs a pair
 MIXERS: tuple[Mixer, ...] = (MixUp(0.8), CutMix(), HMix(), GMix(), Switch([MixUp(0.8), CutMix()]), Switch([HMix(), GMix()]))

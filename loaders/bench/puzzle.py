@@ -13,8 +13,14 @@ import numpy as np
 import torch
 import typer
 
-from loaders.bench.measure import Quartiles, Report, alternate, conditions, quartiles, relative
-from loaders.bench.puzzle_problems import (
+from mixops import Key
+from mixops.mixers.fmix import FMix, low_frequency_fields
+from mixops.mixers.saliency.puzzle import PuzzleMix
+from mixops.mixers.saliency.puzzle_masks import block_saliency, solve_masks
+from mixops.mixers.saliency.transport import auction, complete, exact_assignment
+
+from .measure import Quartiles, Report, alternate, conditions, quartiles, relative
+from .puzzle_problems import (
     Pictures,
     best_constant_energies,
     digit_pictures,
@@ -22,11 +28,6 @@ from loaders.bench.puzzle_problems import (
     mask_energies,
     random_pictures,
 )
-from mixops import Key
-from mixops.fmix import FMix, low_frequency_fields
-from mixops.puzzle import PuzzleMix
-from mixops.puzzle_masks import block_saliency, solve_masks
-from mixops.transport import auction, complete, exact_assignment
 
 BLOCKS = (2, 4, 8, 16)
 ETA, T_EPS = 0.2, 0.8  # the authors'

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
-from mixops.puzzle_masks import EPSILON, MaskProblem, block_saliency, mask_problem
-from mixops.saliency import gradient_saliency
+from mixops.mixers.saliency.gradient import gradient_saliency
+from mixops.mixers.saliency.puzzle_masks import EPSILON, MaskProblem, block_saliency, mask_problem
 
 SIDE = 32
 

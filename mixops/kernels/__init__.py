@@ -1,1 +1,4 @@
-"""Blending kernels: torch for reading, numba for CPU, Triton for CUDA."""
+"""Compiled arithmetic: numba on the CPU, Triton on CUDA, and plain torch to read.
+
+Kernels check nothing and draw nothing.
+"""

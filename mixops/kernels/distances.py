@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from numba import int16, int32
 
-from .jit import njit
-from .threads import run_sliced
+from ..runtime.jit import njit
+from ..runtime.threads import run_sliced
 
 _CHUNK = 1 << 15  # 2**15 * 255**2 < 2**31
 

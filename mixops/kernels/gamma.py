@@ -15,7 +15,7 @@ import numpy as np
 from numba import float32, int32, types, uint32, uint64
 from numba.extending import intrinsic
 
-from .jit import njit
+from ..runtime.jit import njit
 
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
 _LEAST = float32(1e-37)  # no variate is zero: a row of weights always has a sum

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import float32
 
-from .jit import njit
+from ..runtime.jit import njit
 
 _CHUNK = 1 << 16  # float32 counts exactly up to 2**24
 _PATIENCE = 24  # counts before false position gives way to bisection

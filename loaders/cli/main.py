@@ -1,0 +1,139 @@
+"""``mixstage`` on the command line.
+
+Commands that are one function of a module are named in a table and imported when they are called: ``mixstage doctor`` has to
+work where half of the rest cannot be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import typer
+from typer.core import TyperGroup
+
+from mixops.mixers.registry import parse_mixer
+
+
+class _Later(TyperGroup):
+    """A group with commands that are imported when they are asked for: {name: module of this package}."""
+
+    modules: ClassVar[dict[str, str]]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.modules})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.modules:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(self.modules[cmd_name], __package__)
+        single = typer.Typer(add_completion=False)
+        single.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(single)
+
+
+class _Commands(_Later):
+    modules: ClassVar[dict[str, str]] = {name: f".{name}" for name in ("check", "convert", "doctor")}
+
+
+class _Benchmarks(_Later):
+    modules: ClassVar[dict[str, str]] = {
+        name: f"..bench.{name}" for name in ("ffcv", "kernels", "matching", "multimix", "pipeline", "plan", "puzzle")
+    }
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=False, help="Mixed-sample augmentation inside the image loader."
+)
+bench = typer.Typer(
+    cls=_Benchmarks, no_args_is_help=True, help="Measure speed; every figure beside a peer and a physical limit."
+)
+
+
+@bench.callback()
+def _bench() -> None:
+    pass
+
+
+app.add_typer(bench, name="bench")
+
+Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+Backend = Annotated[str, typer.Option(help="dali, ffcv or torchvision.")]
+Size = Annotated[int, typer.Option(help="Side of the output in pixels.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the images and the picture.")] = Path("demo"),
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    backend: Backend = "dali",
+    json_file: Json = None,
+) -> None:
+    """Train on handwritten digits with and without mixing, and draw what every mixer does."""
+    from .demo import demo as run
+
+    results = run(out, epochs, backend)
+    _write(json_file, {name: asdict(result) for name, result in results.items()})
+
+
+@app.command()
+def train(
+    root: Annotated[Path, typer.Argument(help="Folder with train/ and val/ or test/, each of class folders.")],
+    mixer: Annotated[str, typer.Option(help='Such as "HMix(alpha=1, r=0.75)", or none.')] = "none",
+    model: Annotated[str, typer.Option(help="small, or the name of a torchvision model.")] = "resnet18",
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    size: Size = 224,
+    lr: Annotated[float, typer.Option(min=0)] = 0.1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    backend: Backend = "dali",
+    out: Annotated[Path | None, typer.Option(help="Write the trained weights to this file.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Train a classifier on an image folder. examples/imagenet/train.py is the full recipe for several GPUs."""
+    from .training import train_folder
+
+    result = train_folder(root, parse_mixer(mixer), model, epochs, batch_size, size, lr, seed, backend, out)
+    typer.echo(f"{result.accuracy:.2%} on held-out images, {result.images_per_second:,.0f} images/s")
+    _write(json_file, asdict(result))
+
+
+@app.command()
+def preview(
+    root: Annotated[Path, typer.Argument(help="Folder of class folders.")],
+    mixer: Annotated[list[str], typer.Option(help='Such as "HMix(alpha=1, r=0.75)"; may be repeated.')],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A .png file, or an .html page that holds its pictures.")],
+    rows: Annotated[int, typer.Option(min=1, help="Pairs a mixer.")] = 2,
+    size: Size = 224,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    backend: Backend = "dali",
+    html: Annotated[bool, typer.Option("--html", help="Write a page whatever the file is called.")] = False,
+) -> None:
+    """Draw sources, masks, results and label weights as the pipeline makes them."""
+    from .preview import draw_sheet, write_page
+
+    mixers = [found for text in mixer if (found := parse_mixer(text)) is not None]
+    if not mixers:
+        raise ValueError("mixer must name at least one mixer, got none")
+    draw = write_page if html or out.suffix == ".html" else draw_sheet
+    draw(root, mixers, out, rows=rows, size=size, seed=seed, backend=backend)
+    typer.echo(str(out))
+
+
+def _write(file: Path | None, figures: object) -> None:
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def main() -> None:
+    """Runs the command line; errors of the user are one line, not a traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        typer.secho(f"mixstage: {error}", fg="red", err=True)
+        sys.exit(2)

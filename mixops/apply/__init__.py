@@ -1,0 +1,4 @@
+"""Plans applied to images, targets and label maps, without any randomness.
+
+Each function chooses a kernel and checks what it gets.
+"""

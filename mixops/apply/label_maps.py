@@ -1,0 +1,111 @@
+"""Label maps under the mask of their images: segmentation with mixed samples.
+
+    y~(y, x) = M(y, x) * y_i(y, x) + (1 - M(y, x)) * y_j(y, x)
+
+Class numbers cannot be averaged, so a blend is either soft, one weight a class and pixel, or a hard choice: the class of the
+image that has the larger share of the pixel, the row's own where both have half. Where M is 0 or 1, as CutMix's is, the
+two agree. For constant masks (mixup) the hard choice is one of the two maps whole, so prefer soft maps there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from ..masks import dense_masks
+from ..plan import MixPlan
+from ..runtime.devices import to_device
+from ..runtime.uncompiled import uncompiled
+
+
+@uncompiled
+def mix_label_maps(maps: Any, plan: MixPlan, *, num_classes: int | None = None, ignore_index: int | None = None) -> Any:
+    """Mixes pixel-wise labels as ``mix_images`` mixes the images, torch or NumPy as ``maps`` are.
+
+    Integer ``maps`` (b, h, w) become the hard choice (b * k, h, w) of the same dtype; with ``num_classes`` soft maps float32
+    (b * k, classes, h, w). Floating ``maps`` (b, classes, h, w) become soft maps. ``ignore_index`` marks pixels without a
+    label: hard maps keep it, soft maps give its share to no class. Row b * K + k is output k of pair b. Raises
+    ``ValueError`` or ``TypeError`` naming the argument.
+    """
+    if isinstance(maps, np.ndarray):
+        mixed = mix_label_maps(torch.from_numpy(np.array(maps)), plan, num_classes=num_classes, ignore_index=ignore_index)
+        return mixed.numpy()
+    _check(maps, plan)
+    own, other = _sources(maps, plan)
+    mask = _masks(plan, maps)
+    if maps.is_floating_point():
+        if num_classes not in (None, maps.shape[1]):
+            raise ValueError(f"num_classes must be that of maps, {maps.shape[1]}, got {num_classes}")
+        if ignore_index is not None:
+            raise ValueError(f"ignore_index must be None for soft maps, got {ignore_index}")
+        share = mask[:, :, None]  # (b, k, h, w) -> (b, k, 1, h, w)
+        return (share * own.float() + (1 - share) * other.float()).flatten(0, 1)
+    if num_classes is None:
+        return torch.where(mask >= 0.5, own, other).flatten(0, 1)
+    _check_classes(maps, num_classes, ignore_index)
+    return _soft(own.flatten(0, 1), other.flatten(0, 1), mask.flatten(0, 1), num_classes, ignore_index)
+
+
+def _soft(
+    own: Int[Tensor, "n h w"], other: Int[Tensor, "n h w"], mask: Float[Tensor, "n h w"], classes: int, ignore: int | None
+) -> Float[Tensor, "n classes h w"]:
+    """Shares of the classes; those of one class add."""
+    soft = mask.new_zeros((len(own), classes, *own.shape[1:]))
+    for labels, share in ((own.long(), mask), (other.long(), 1 - mask)):
+        if ignore is not None:
+            share = share * (labels != ignore)
+            labels = labels.where(labels != ignore, 0)
+        soft.scatter_add_(1, labels[:, None], share[:, None])
+    return soft
+
+
+def _sources(maps: Shaped[Tensor, "b ..."], plan: MixPlan) -> tuple[Tensor, Tensor]:
+    """The maps of the row and of its partner for each output, (b, k, ...), blocks moved as the plan moves them."""
+    partner = to_device(plan.partner, maps.device)
+    if plan.moves is None:
+        shape = (-1, plan.interpolations, *[-1] * (maps.ndim - 1))
+        return maps[:, None].expand(shape), maps[partner][:, None].expand(shape)
+    from .moves import move_blocks
+
+    moves = to_device(plan.moves, maps.device)  # (b, k, 2, blocks)
+    own, other = (
+        torch.stack([move_blocks(source, moves[:, k, side]) for k in range(plan.interpolations)], 1)
+        for side, source in enumerate((maps, maps[partner]))
+    )
+    return own, other
+
+
+def _masks(plan: MixPlan, maps: Tensor) -> Float[Tensor, "b k h w"]:
+    height, width = maps.shape[-2:]
+    # a constant mask fits maps of any size
+    masks = plan.dense if plan.dense is not None else dense_masks(plan.params, height, width)
+    return to_device(masks, maps.device).to(torch.float32)
+
+
+def _check(maps: Any, plan: MixPlan) -> None:
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"maps must be a torch tensor or NumPy array, got {type(maps).__name__}")
+    if maps.dtype == torch.bool or maps.is_complex():
+        raise TypeError(f"maps must be integers or floating, got {maps.dtype}")
+    axes = 4 if maps.is_floating_point() else 3
+    if maps.ndim != axes or len(maps) != plan.batch_size:
+        expected = "(b, classes, h, w) floating" if axes == 4 else "(b, h, w) integers"
+        raise ValueError(f"maps must be {expected} with the plan's {plan.batch_size} rows, got shape {tuple(maps.shape)}")
+    if not plan.constant and tuple(maps.shape[-2:]) != (plan.height, plan.width):
+        raise ValueError(f"maps must be {plan.height}x{plan.width} pixels as the plan is, got shape {tuple(maps.shape)}")
+
+
+def _check_classes(maps: Int[Tensor, "b h w"], num_classes: int, ignore_index: int | None) -> None:
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    if maps.device.type != "cpu" or not maps.numel():  # a look at the values would make a CUDA device wait
+        return
+    labelled = maps if ignore_index is None else maps[maps != ignore_index]
+    if labelled.numel() and not 0 <= int(labelled.min()) <= int(labelled.max()) < num_classes:
+        raise ValueError(
+            f"maps must be in [0, num_classes = {num_classes}), got {int(labelled.min())} to {int(labelled.max())}"
+        )

@@ -1,0 +1,205 @@
+"""Launches the fused CUDA kernels: which of them, over which tiles, with the plan sent ahead by one copy.
+
+Nothing here waits for the device: a plan goes through pinned memory, which torch keeps until the device has read it.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+from jaxtyping import Float32, Int32, UInt8
+from torch import Tensor
+
+from ...masks import DV, FLOATS, X0, X1, Y0, Y1, A
+from ...plan import MixPlan
+from ...runtime.devices import to_device
+from ...runtime.jit import njit
+from .cuda import BELL, BITS, BOTH, BOX, DENSE, FLAT, chunks, planes, strides
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``block`` chunks, quads or pixels in each of ``rows`` strips, for a program of ``warps`` warps.
+
+    Neighbouring programs take neighbouring tiles of an image or, ``across``, the same tile of neighbouring images.
+    """
+
+    block: int
+    rows: int
+    warps: int
+    across: bool = False
+
+
+# by kernel, bytes of an element of the result, and whether a pair has several: the best on an H200
+# (benchmarks/results/kernel-tiles-cuda.md); those for uint8 are float16's
+TILES = {
+    ("chunks", 1, False): Tile(32, 4, 1, across=True), ("chunks", 1, True): Tile(128, 2, 4),
+    ("chunks", 2, False): Tile(32, 4, 1, across=True), ("chunks", 2, True): Tile(128, 2, 4),
+    ("chunks", 4, False): Tile(128, 2, 2, across=True), ("chunks", 4, True): Tile(128, 2, 2),
+    ("planes", 1, False): Tile(64, 2, 1, across=True), ("planes", 1, True): Tile(64, 2, 2),
+    ("planes", 2, False): Tile(64, 2, 1, across=True), ("planes", 2, True): Tile(64, 2, 2),
+    ("planes", 4, False): Tile(128, 2, 4, across=True), ("planes", 4, True): Tile(64, 2, 1),
+}  # fmt: skip
+_STRIDES = Tile(128, 2, 4)
+_KERNELS = {"chunks": chunks, "planes": planes, "strides": strides}
+_INTERPRETED = Tile(512, 2, 4)  # the interpreter takes long for a program, however large
+_STORE = 16  # bytes
+_MOST = 65535  # programs along the second axis of a grid
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a kernel is asked for: the source as it reads it, an image in ``rows`` rows of ``in_row`` items, and the sizes
+    and constants that are its own.
+    """
+
+    kernel: str
+    source: Tensor
+    rows: int
+    in_row: int
+    sizes: tuple[int, ...]
+    constants: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Uploaded:
+    """A plan on the device, with the scale and the bias of the result; what is not needed there is something else."""
+
+    floats: Float32[Tensor, " b*k*9"]
+    pairs: Int32[Tensor, " 2*b"]
+    dense: Tensor
+    scale: Float32[Tensor, " c+16"]
+    bias: Float32[Tensor, " c+16"]
+    batch: int
+    constants: dict[str, Any]
+
+
+def mix(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
+    """Runs a fused kernel on the current stream; ``images`` (b, c, ...) and ``out`` (b * k, c, ...) are dense in memory.
+
+    Each is contiguous or channels-last.
+    """
+    launch(choose(images, out), upload(plan, scale, bias, images.device), out)
+
+
+def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile | None = None) -> None:
+    """Runs the kernel of ``work`` over all tiles of all images; ``tile`` is by default what was measured to be best."""
+    if tile is None:
+        several = plan.constants["K"] > 1
+        tile = TILES.get((work.kernel, out.element_size(), several), _STRIDES) if out.is_cuda else _INTERPRETED
+    strip = triton.cdiv(work.rows, tile.rows) * work.in_row
+    tiles = triton.cdiv(strip, tile.block)
+    sizes = work.sizes if work.kernel == "strides" else (strip, work.rows * work.in_row, *divisor(work.in_row), *work.sizes)
+    fast, slow = (plan.batch, tiles) if tile.across else (tiles, plan.batch)
+    with _current(out.device):
+        _KERNELS[work.kernel][(fast, min(slow, _MOST), triton.cdiv(slow, _MOST))](
+            work.source, out, plan.floats, plan.pairs, plan.dense, plan.scale, plan.bias, plan.batch, *sizes,
+            **plan.constants, **work.constants, BYTES=out.dtype == torch.uint8,
+            BLOCK=tile.block, ROWS=tile.rows, ACROSS=tile.across, num_warps=tile.warps,
+        )  # fmt: skip
+
+
+def choose(images: Tensor, out: Tensor) -> Work:
+    """The kernel for two memory layouts."""
+    b, c = images.shape[:2]
+    h, w = tuple(images.shape[2:]) if images.ndim == 4 else (1, images[0, 0].numel())
+    size = c * h * w
+    if size >= 2**31:
+        raise ValueError(f"images must have fewer than 2**31 elements each, got {size}")
+    pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()
+    if c == 1 or h * w == 1:  # both layouts are one
+        pixels_in = pixels_out = False
+    if pixels_in == pixels_out:
+        row = c * w if pixels_in else w
+        vector = gcd(row, _STORE // out.element_size())
+        constants = {"C": c, "PIXELS": pixels_in, "VECTOR": vector}
+        return Work("chunks", images, size // row, row // vector, (h, w), constants)
+    if pixels_in and c == 3 and w % 4 == 0 and images.dtype == torch.uint8 and images.data_ptr() % 4 == 0:
+        words = images.as_strided((b * size,), (1,)).view(torch.int32)
+        return Work("planes", words, h, w // 4, (h, w), {})
+    steps = (c, 1, 1, h * w) if pixels_in else (1, h * w, c, 1)  # of pixels and channels, in and out
+    return Work("strides", images, h, w, (size, h, w, *steps), {"C": c})
+
+
+def divisor(d: int) -> tuple[int, int, int]:
+    """``d``, magic and shift: ``2 n * magic >> 32 + shift`` is ``n // d`` for 0 <= n < 2**31."""
+    shift = (d - 1).bit_length()
+    return d, -(-(1 << 31 + shift) // d), shift
+
+
+def mask_kind(plan: MixPlan) -> int:
+    """Which of the nine floats the kernels have to look at, or what dense masks are."""
+    if plan.dense is not None:
+        return BITS if plan.dense.dtype in (np.uint8, np.bool_) else DENSE
+    p = plan.params
+    if not p[..., DV].any():
+        return FLAT
+    if not p[..., A].any():
+        return BOX
+    whole = (p[..., Y0] <= 0) & (p[..., X0] <= 0) & (p[..., Y1] >= plan.height) & (p[..., X1] >= plan.width)
+    return BELL if (whole | (p[..., DV] == 0)).all() else BOTH
+
+
+def pack(masks: UInt8[np.ndarray, "b k h w"]) -> Int32[np.ndarray, "b k words"]:
+    """A bit for each pixel, the lowest first, and each mask in words of its own."""
+    b, k, h, w = masks.shape
+    packed = np.zeros((b, k, -(-h * w // 32) * 4), np.uint8)
+    bits = np.packbits(masks.reshape(b, k, h * w), axis=2, bitorder="little")
+    packed[:, :, : bits.shape[2]] = bits
+    return packed.view(np.int32)
+
+
+def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: torch.device) -> Uploaded:
+    """Sends a plan to a device: one copy, and another for dense masks.
+
+    Scale and bias go on, repeated, beyond the channels, as far as a chunk may.
+    """
+    b, k = plan.weight.shape
+    masks = b * k * FLOATS
+    channels = 0 if scale is None else len(scale) + _STORE
+    packed = torch.empty(masks + 2 * b + 2 * channels, dtype=torch.float32, pin_memory=device.type == "cuda")
+    host = packed.numpy()
+    host[:masks] = plan.params.reshape(-1)
+    order = chain(np.require(plan.partner, requirements=["C", "W"]))
+    host[masks : masks + 2 * b].view(np.int32)[:] = np.concatenate([order, plan.partner[order]])
+    if scale is not None and bias is not None:
+        c = np.arange(channels) % len(scale)
+        host[masks + 2 * b :] = np.concatenate([scale.numpy()[c], bias.numpy()[c]])
+    there = packed.to(device, non_blocking=True)
+    kind, dense = mask_kind(plan), there
+    if plan.dense is not None:
+        dense = to_device(pack(plan.dense) if kind == BITS else np.ascontiguousarray(plan.dense, np.float32), device)
+    affine = there[masks + 2 * b :]
+    return Uploaded(
+        floats=there[:masks],
+        pairs=there[masks : masks + 2 * b].view(torch.int32),
+        dense=dense,
+        scale=affine[:channels] if channels else there,
+        bias=affine[channels:] if channels else there,
+        batch=b,
+        constants={"K": k, "MASK": kind, "AFFINE": scale is not None},
+    )
+
+
+@njit()
+def chain(partner):  # type: ignore[no-untyped-def]
+    """The rows of a batch, each followed by its partner wherever that has not come before: int64 (b,) -> int64 (b,)."""
+    order, seen, n = np.empty_like(partner), np.zeros(len(partner), np.bool_), 0
+    for start in range(len(partner)):
+        row = start
+        while not seen[row]:
+            seen[row], order[n] = True, row
+            row, n = partner[row], n + 1
+    return order
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton launches on the current device, whatever device its arguments are on."""
+    other = device.type == "cuda" and device.index != torch.cuda.current_device()
+    return torch.cuda.device(device) if other else nullcontext()

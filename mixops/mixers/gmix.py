@@ -1,0 +1,49 @@
+"""GMix (arXiv 2208.09913): a Gaussian bump of one image in the other.
+
+Paper: M = 1 - exp(-pi d^2 / (2 (1 - lambda) N^2)). The authors' code drops the 2, so that the untruncated bump has the
+area 1 - lambda, and below lambda = 1/2 makes the row's own image the bump: with p = min(lambda, 1 - lambda) and
+g = exp(-pi d^2 / (p N^2)), M = g for lambda < 1/2 and 1 - g otherwise. N^2 is h * w here, so that images need not be square.
+The label weight is the mean of the truncated mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from ..masks import CX, CY, DV, FLOATS, V0, X1, Y1, A
+from .base import BetaMixer, Draw
+
+
+@dataclass(frozen=True, repr=False)
+class GMix(BetaMixer):
+    """GMix: a Gaussian mask around a uniform centre (arXiv 2208.09913, section 4).
+
+    ``convention`` is "authors" or "paper".
+    """
+
+    _: KW_ONLY
+    convention: Literal["authors", "paper"] = "authors"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.convention not in ("authors", "paper"):
+            raise ValueError(f"convention must be 'authors' or 'paper', got {self.convention!r}")
+
+    def masks(self, draw: Draw, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
+        """A bump of one image in the other."""
+        lam = draw.lam
+        swap = (lam < 0.5) & (self.convention == "authors")  # the row's own image is the bump
+        spread = np.where(swap, lam, 1 - lam) * (1 if self.convention == "authors" else 2)
+        params = np.zeros((*lam.shape, FLOATS), np.float32)
+        params[..., V0] = ~swap
+        # a bump without spread is no bump: the formula would be exp(-inf * 0) at its centre
+        params[..., DV] = np.where(spread > 0, np.where(swap, 1, -1), 0)
+        params[..., A] = np.pi / (np.where(spread > 0, spread, 1) * height * width)
+        params[..., Y1], params[..., X1] = height, width
+        params[..., CY] = np.floor(draw.cy * height)[:, None]
+        params[..., CX] = np.floor(draw.cx * width)[:, None]
+        return params

@@ -1,0 +1,48 @@
+"""HMix (arXiv 2208.09913, "A Unified Analysis of Mixed Sample Data Augmentation"): CutMix inside a box, mixup outside.
+
+The box has ``sqrt(1 - lambda) * sqrt(r)`` of the image's sides. Outside, the authors' code blends with
+``lambda / (1 - clipped area / (h * w))``, which keeps mean(M) = lambda when the border clips the box; the paper's
+``lambda / (1 - (1 - lambda) * r)`` does so only for boxes that are not clipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from ..masks import DV, V0
+from .base import BetaMixer, Draw
+from .boxes import box_areas, box_masks
+
+
+@dataclass(frozen=True, repr=False)
+class HMix(BetaMixer):
+    """HMix: a box of the partner in a mixture of both (arXiv 2208.09913, section 4).
+
+    ``r`` in [0, 1] is the box's share of 1 - lambda: 0 is mixup; 1 is all box, though the authors' convention still
+    blends outside a box that the border clips. ``convention`` is "authors" or "paper".
+    """
+
+    _: KW_ONLY
+    r: float = 0.75
+    convention: Literal["authors", "paper"] = "authors"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.r <= 1:
+            raise ValueError(f"r must be in [0, 1], got {self.r}")
+        if self.convention not in ("authors", "paper"):
+            raise ValueError(f"convention must be 'authors' or 'paper', got {self.convention!r}")
+
+    def masks(self, draw: Draw, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
+        """0 inside the box, a blend of both images outside."""
+        lam = draw.lam
+        params = box_masks(np.sqrt(1 - lam) * np.sqrt(self.r), lam, draw.cy, draw.cx, height, width)
+        free = 1 - (box_areas(params, height, width) if self.convention == "authors" else (1 - lam) * self.r)
+        # free is 0 only where lambda is (r = 1): the box is the whole image and there is no outside to weigh
+        params[..., V0] = np.divide(lam, free, out=np.zeros_like(lam), where=free > 0)
+        params[..., DV] = -params[..., V0]
+        return params

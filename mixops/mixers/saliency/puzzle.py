@@ -1,0 +1,182 @@
+"""Puzzle-mix (arXiv 2009.06962): masks that show where each image is salient, and blocks moved to where they are seen.
+
+    x~ = M * move(x_i) + (1 - M) * move(x_j),    y~ = w * y_i + (1 - w) * y_j,    w = mean(M)
+
+K > 1 outputs are multi-mix's best recipe (arXiv 2406.01417, section III-A.3): K priors, one for each lambda, and one solve.
+The saliency is a model's input gradient (``gradient.py``), so plans are drawn in the training step, from the key, the
+saliency and the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from ...key import Key, Stream
+from ...plan import MixPlan
+from ...runtime.devices import to_device
+from ..base import CENTRE_Y, BetaMixer, Draw
+from ..mixup import MixUp
+from .puzzle_masks import block_saliency, mask_problem, solve_masks
+from .transport import transport_blocks
+
+
+@dataclass(frozen=True, repr=False)
+class PuzzleMix(BetaMixer):
+    """Puzzle-mix with lam ~ Beta(alpha, alpha); names and defaults are those of its authors' CIFAR script.
+
+    ``block_num`` n >= 2: masks have n x n blocks, n drawn for a batch from those given that divide both sides.
+    ``n_labels`` >= 2 mask values t / (n_labels - 1). ``beta`` and ``gamma`` in [0, 1] weigh smoothness of the mask and of
+    the picture, compared in cells of ``neigh_size`` pixels, ``eta`` the prior that pulls the mask's mean to lambda.
+    ``transport`` moves blocks at the cost ``t_eps`` of crossing the image, squared. ``std`` is what floating images were
+    divided by, one value a channel, if they were normalised. Partners and lambdas are those of ``MixUp`` for the same key.
+    Raises ``ValueError`` or ``TypeError`` naming the argument.
+    """
+
+    _: KW_ONLY
+    block_num: int | Sequence[int] = (2, 4, 8, 16)
+    n_labels: int = 3
+    beta: float = 1.2
+    gamma: float = 0.5
+    eta: float = 0.2
+    neigh_size: int = 4
+    transport: bool = True
+    t_eps: float = 0.8
+    std: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self._block_nums or min(self._block_nums) < 2:
+            raise ValueError(f"block_num must be numbers of at least 2, got {self.block_num}")
+        if not isinstance(self.block_num, int):
+            object.__setattr__(self, "block_num", self._block_nums)
+        for name, least, most in (
+            ("n_labels", 2, np.inf), ("beta", 0, np.inf), ("gamma", 0, 1), ("eta", 0, np.inf), ("neigh_size", 1, np.inf),
+            ("t_eps", 0, np.inf),
+        ):  # fmt: skip
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be in [{least}, {most}], got {getattr(self, name)}")
+        if self.std is not None:
+            object.__setattr__(self, "std", tuple(float(s) for s in self.std))
+            if not (self.std and min(self.std) > 0):
+                raise ValueError(f"std must be positive, got {self.std}")
+
+    @property
+    def _block_nums(self) -> tuple[int, ...]:
+        return (self.block_num,) if isinstance(self.block_num, int) else tuple(self.block_num)
+
+    def plan(
+        self,
+        key: Key,
+        *,
+        batch_size: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        images: Any = None,
+        saliency: Any = None,
+    ) -> MixPlan:
+        """Draws the plan of a batch of ``images``, a pure function of the arguments.
+
+        ``images`` (b, c, h, w), torch or NumPy: uint8, floating in [0, 1], or normalised by ``std``. ``saliency``
+        (b, h, w) >= 0, or a function of the images that returns it; an image without finite positive saliency counts as
+        salient everywhere. ``batch_size``, ``height`` and ``width`` are those of ``images`` and may be left out. The masks
+        are solved on the device of the saliency. Raises ``ValueError`` where the arguments do not fit.
+        """
+        if images is None or saliency is None:
+            missing = "images" if images is None else "saliency"
+            raise ValueError(f"{missing} must be given to PuzzleMix.plan, got None")
+        if callable(saliency):
+            saliency = saliency(images)
+        x, s = (torch.as_tensor(value).detach() for value in (images, saliency))
+        if x.ndim != 4 or s.shape != (x.shape[0], *x.shape[2:]):
+            raise ValueError(
+                f"saliency must have shape (b, h, w) for images (b, c, h, w), got {tuple(s.shape)} for {tuple(x.shape)}"
+            )
+        size = {"batch_size": len(x), "height": x.shape[2], "width": x.shape[3]}
+        for name, value in (("batch_size", batch_size), ("height", height), ("width", width)):
+            if value not in (None, size[name]):
+                raise ValueError(f"{name} must be that of the images, {size[name]}, got {value}")
+        n = self._draw_block_num(key, size["height"], size["width"])
+        pairs = MixUp(
+            self.alpha, interpolations=self.interpolations, draw=self.draw, prob=self.prob, matching=self.matching
+        ).plan(key, images=images, **size)
+        mask, moves = self._solve(x.to(s.device), s, pairs, n)
+        return replace(
+            pairs,
+            weight=pairs.lam if self.label == "sampled" else mask.mean((2, 3), dtype=np.float64),
+            dense=mask.repeat(size["height"] // n, 2).repeat(size["width"] // n, 3),
+            moves=moves,
+        )
+
+    @torch.no_grad()
+    def _solve(self, images: Tensor, saliency: Tensor, pairs: MixPlan, n: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Masks float32 (b, k, n, n) and moves int32 (b, k, 2, n * n)."""
+        device, shape = saliency.device, (*pairs.lam.shape, 2, n * n)
+        partner = to_device(pairs.partner, device)
+        lam = to_device(pairs.lam, device).to(torch.float32)
+        shares = block_saliency(saliency, n)
+        problem = mask_problem(
+            shares, images, partner, self._scale(images), beta=self.beta, gamma=self.gamma, neigh_size=self.neigh_size
+        )
+        mask = solve_masks(problem, lam, self.n_labels, self.eta)
+        moves = None
+        if self.transport:
+            both = torch.stack([shares, shares[partner]], 1).flatten(2)[:, None].expand(shape)  # (b, k, 2, n * n)
+            visible = torch.stack([mask > 0, mask < 1], 2).view(shape)
+            found = transport_blocks(both.reshape(-1, n * n), visible.view(-1, n * n), self.t_eps)
+            moves = found.view(shape).to(torch.int32).cpu().numpy()
+        least = torch.stack([saliency.min().float(), problem.vertical.min(), problem.horizontal.min()]).tolist()
+        if least[0] < 0:
+            raise ValueError(f"saliency must be at least 0, got {least[0]:.3g}")
+        if min(least[1:]) < 0:
+            raise ValueError(
+                f"std must undo the normalisation of images, so that they span [0, 1], got {self.std} for "
+                f"values from {images.min().item():.3g} to {images.max().item():.3g}"
+            )
+        return mask.cpu().numpy(), moves
+
+    def _scale(self, images: Tensor) -> Tensor:
+        """What brings differences of each channel to the scale [0, 1]."""
+        channels = images.shape[1]
+        if images.dtype == torch.uint8:
+            return torch.full((channels,), 1 / 255, device=images.device)
+        std = (1.0,) if self.std is None else tuple(self.std)
+        if len(std) not in (1, channels):
+            raise ValueError(f"std must have one value or one a channel, {channels}, got {len(std)}")
+        return torch.tensor(std, device=images.device).expand(channels)
+
+    def _draw_block_num(self, key: Key, height: int, width: int) -> int:
+        fitting = [n for n in self._block_nums if height % n == 0 and width % n == 0]
+        if not fitting:
+            raise ValueError(
+                f"block_num must have a number that divides both sides of {height}x{width}, got {self.block_num}"
+            )
+        return fitting[int(key.uniform(Stream.MIX, (1,), CENTRE_Y)[0] * len(fitting))]
+
+    def __call__(
+        self,
+        images: Any,
+        labels: Any,
+        *,
+        key: Key | None = None,
+        num_classes: int | None = None,
+        smoothing: float = 0.0,
+        saliency: Any = None,
+    ) -> tuple[Any, Any]:
+        """Mixes a batch and its labels, as ``Mixer.__call__`` does, by a plan for ``saliency``."""
+        from ...apply.images import mix_images
+        from ...apply.targets import mix_targets
+
+        key = self._counter.next_key() if key is None else key
+        plan = self.plan(key, images=images, saliency=saliency)
+        return mix_images(images, plan), mix_targets(labels, plan, num_classes=num_classes, smoothing=smoothing)
+
+    def masks(self, draw: Draw, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
+        """Raises ``TypeError``: the masks follow the pictures, so the mixer cannot be a member of a Switch."""
+        raise TypeError("PuzzleMix draws its masks from images and saliency and cannot be a member of a Switch")

@@ -1,0 +1,153 @@
+"""Optimal matching of the images of a batch, for k-mixup.
+
+k-mixup (arXiv 2106.02933, section 3.1) draws two batches of k images and mixes each image with the one that the optimal
+transport between the batches assigns to it: the permutation that minimises the sum of squared L2 distances. Distances are
+``|x|^2 + |y|^2 - 2 x.y`` from one Gram product a block, on images averaged down to ``resolution``: at 224 pixels the full
+distances cost fifty times as much and change the matched cost by less than 1 %.
+
+Distances of uint8 images are exact integers, so that their matching does not depend on the memory layout, the device and
+the order of summation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64, Shaped
+from torch import Tensor
+
+from ..runtime.devices import to_device
+from .blocks import Blocks
+from .thumbnails import features
+
+Metric = str | Callable[[Any, Any], Any]
+_METRICS = ("sqeuclidean", "l2")
+_CHUNK = 1 << 13  # features of uint8 images that are widened to float64 at a time
+
+
+@dataclass(frozen=True)
+class OptimalMatching:
+    """Matches blocks of ``k`` images one to one at the least total distance (k-mixup, arXiv 2106.02933, eq. 2).
+
+    ``metric`` is "sqeuclidean" (the paper's squared W2), "l2" (the authors' code) or a callable that takes two floating
+    tensors (k, features), (k, features) on the images' device and returns their (k, k) distances; the last block of a batch
+    may be smaller than k. ``resolution`` is the side in cells, at most, to which images are averaged down before distances
+    are taken; None compares every pixel. k = 1 is plain mixup. Raises ``ValueError`` or ``TypeError`` naming the argument.
+    """
+
+    k: int
+    metric: Metric = "sqeuclidean"
+    resolution: int | None = 32
+
+    def __post_init__(self) -> None:
+        for name, value in (("k", self.k), ("resolution", 1 if self.resolution is None else self.resolution)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"{name} must be an integer, got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not callable(self.metric) and self.metric not in _METRICS:
+            raise ValueError(f"metric must be one of {_METRICS} or a callable, got {self.metric!r}")
+
+    def replace(self, **changes: Any) -> OptimalMatching:
+        """The same matching with some fields changed."""
+        return replace(self, **changes)
+
+    def partner(self, blocks: Blocks, images: Any) -> Int64[np.ndarray, " b"]:
+        """The partner of each row: the best one-to-one match within each pair of blocks.
+
+        ``images`` is a torch tensor or NumPy array (b, c, h, w) or (b, ...); the last two of four or more axes are
+        averaged down to ``resolution``. Distances are computed on the images' device. Raises ``ValueError`` where they are
+        not finite.
+        """
+        if blocks.k == 1:
+            return blocks.partner()
+        return blocks.partner(assign(self.distances(blocks, features(images, self.resolution)), blocks.k))
+
+    def distances(self, blocks: Blocks, x: Shaped[Tensor, "b f"]) -> Float64[np.ndarray, "b k"]:
+        """Distance of position i of ``blocks.rows`` to each position of ``blocks.columns`` in its block.
+
+        ``x`` uint8 or floating; float64 is computed in float64, other floating types in float32. What lies beyond a short
+        last block means nothing.
+        """
+        if callable(self.metric):
+            return _to_host(torch.cat([_measure(self.metric, a, b, blocks.k) for a, b in _pairs(blocks, x)]))
+        if x.dtype == torch.uint8 and x.device.type == "cpu":
+            from ..kernels.distances import squared_distances
+
+            found = squared_distances(x.numpy(), blocks.rows, blocks.columns, blocks.k).astype(np.float64)
+        else:
+            x = x - x.mean(0) if x.is_floating_point() else x  # a Gram product of large values loses what distances are
+            found = _to_host(torch.cat([_squared(a, b, blocks.k) for a, b in _pairs(blocks, x)]))
+        return np.sqrt(found) if self.metric == "l2" else found
+
+
+def assign(distances: Float[np.ndarray, "b k"], k: int) -> Int64[np.ndarray, " b"]:
+    """The optimal one-to-one choice within each block: position in the batch of the column that each row takes.
+
+    Raises ``ValueError`` where distances are not finite.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    b = len(distances)
+    choice = np.empty(b, np.int64)
+    for start in range(0, b, k):
+        stop = min(start + k, b)
+        block = distances[start:stop, : stop - start]
+        if not np.isfinite(block).all():
+            raise ValueError(f"images must have finite distances to be matched, got {block[~np.isfinite(block)][0]}")
+        choice[start:stop] = start + linear_sum_assignment(block)[1]
+    return choice
+
+
+def _pairs(blocks: Blocks, x: Shaped[Tensor, "b f"]) -> list[tuple[Tensor, Tensor]]:
+    """Blocks to compare, (n, k, f) each: all whole ones at once, then the short last one."""
+    left, right = (x[to_device(order, x.device)] for order in (blocks.rows, blocks.columns))
+    whole = len(x) - len(x) % blocks.k
+    pairs = [(left[:whole].unflatten(0, (-1, blocks.k)), right[:whole].unflatten(0, (-1, blocks.k)))]
+    return pairs if whole == len(x) else [*pairs, (left[None, whole:], right[None, whole:])]
+
+
+def _squared(left: Shaped[Tensor, "n s f"], right: Shaped[Tensor, "n s f"], k: int) -> Float[Tensor, "n*s k"]:
+    """Squared distances by Gram products: exact in float64 for uint8."""
+    dtype = torch.float64 if left.dtype == torch.uint8 else left.dtype
+    total = torch.zeros((*left.shape[:2], left.shape[1]), dtype=dtype, device=left.device)
+    with torch.autocast(left.device.type, enabled=False):  # half precision has too few digits
+        for a, b in zip(left.split(_CHUNK, -1), right.split(_CHUNK, -1), strict=True):
+            a, b = a.to(dtype), b.to(dtype)
+            total += a.square().sum(-1)[:, :, None] + b.square().sum(-1)[:, None] - 2 * a @ b.mT
+    return _rows(total.clamp_min_(0), k)
+
+
+def _measure(metric: Callable[[Any, Any], Any], left: Tensor, right: Tensor, k: int) -> Float[Tensor, "n*s k"]:
+    """Distances by a function of one pair of blocks."""
+    if not left.is_floating_point():
+        left, right = left.float(), right.float()
+    found = torch.stack([metric(a, b).detach() for a, b in zip(left, right, strict=True)])
+    if found.shape != (*left.shape[:2], left.shape[1]):
+        raise ValueError(f"metric must return distances of shape {(left.shape[1],) * 2}, got {tuple(found.shape[1:])}")
+    return _rows(found, k)
+
+
+def _rows(distances: Float[Tensor, "n s s"], k: int) -> Float[Tensor, "n*s k"]:
+    """One row for each image, filled up to k columns."""
+    flat = distances.flatten(0, 1)
+    return torch.nn.functional.pad(flat, (0, k - flat.shape[1]))
+
+
+def _to_host(x: Float[Tensor, "b k"]) -> Float64[np.ndarray, "b k"]:
+    """A NumPy copy; from CUDA through pinned memory, waiting for the work before it on the current stream and no more.
+
+    Streams that decode the batches after this one go on, and the waiting thread gives up the processor and the GIL.
+    """
+    if x.device.type != "cuda":
+        return x.cpu().numpy().astype(np.float64)
+    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    host.copy_(x, non_blocking=True)
+    arrived = torch.cuda.Event(blocking=True)
+    arrived.record(torch.cuda.current_stream(x.device))
+    arrived.synchronize()
+    return host.numpy().astype(np.float64)

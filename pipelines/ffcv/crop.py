@@ -1,0 +1,100 @@
+"""A decoder for FFCV whose crops and flips can be repeated, and that says when it fails.
+
+FFCV's ``RandomResizedCropRGBImageDecoder`` draws from generators of numba's threads that nothing seeds, resizes with
+OpenCV's area filter, and ignores libffcv's error code: where a record is damaged it delivers what the slot held before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from ffcv.fields.rgb_image import IMAGE_MODES, SimpleRGBImageDecoder
+from ffcv.libffcv import imdecode
+from ffcv.pipeline.allocation_query import AllocationQuery
+from ffcv.pipeline.compiler import Compiler
+from ffcv.pipeline.state import State
+from jaxtyping import Bool, Float64, Int64
+
+from mixops.key import Key
+
+from ..resize import resized_crop, workspace
+
+WINDOW, FLIP, STATUS = 2, 3, 4  # places in the decoder's memory
+
+
+class Law(Protocol):
+    """Draws windows and flips, as the laws of ``mixops.augment.crops`` do."""
+
+    def draw(
+        self, key: Key, rows: Int64[np.ndarray, " b"], sizes: Int64[np.ndarray, "b 2"]
+    ) -> tuple[Float64[np.ndarray, "b 4"], Bool[np.ndarray, " b"]]:
+        """Windows (top, left, height, width) in pixels and flips, for rows of a global batch and their images' sizes."""
+        ...
+
+
+class PlannedCrop(SimpleRGBImageDecoder):
+    """Decodes, crops by a law, resizes with Pillow's antialiased bilinear filter and flips; for a ``MixLoader``.
+
+    ``size`` is (height, width) of the output. ``law`` is drawn from ``Key(seed, epoch, step)``, for instance
+    ``mixops.augment.crops.RandomResizedCrop()``: windows and flips are those of an ``ImageLoader`` of equal seed and batch
+    size. ``spill`` lets the filter read beyond the window, for laws that crop after the resize (``CenterCrop`` there).
+    A record that libffcv cannot decode is a ``RuntimeError`` in the training loop.
+    """
+
+    def __init__(self, size: tuple[int, int], law: Law, *, spill: bool = False) -> None:
+        super().__init__()
+        self.size, self.law, self.spill = size, law, spill
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, tuple[AllocationQuery, ...]]:
+        height, width = int(self.metadata["height"].max()), int(self.metadata["width"].max())
+        shape = (*self.size, 3)
+        kinds = [(shape, "u1"), ((height * width * 3,), "u1"), ((4,), "f8"), ((1,), "u1"), ((1,), "u1")]
+        scratch = [(array.shape, array.dtype.str) for array in workspace(height, width, self.size)]
+        memory = tuple(AllocationQuery(shape, np.dtype(kind)) for shape, kind in kinds + scratch)
+        return replace(previous_state, jit_mode=True, shape=shape, dtype=np.dtype("u1")), memory
+
+    def generate_code(self) -> Callable[..., Any]:
+        """The compiled loop over a batch; it reads windows and flips from its memory and leaves the status there."""
+        read, each, decode_jpeg = self.memory_read, Compiler.get_iterator(), Compiler.compile(imdecode)
+        jpeg, raw, spill = IMAGE_MODES["jpg"], IMAGE_MODES["raw"], self.spill
+
+        def decode(batch_indices, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
+            out, pixels, window, flip, status, rows, across, down = memory
+            for i in each(len(batch_indices)):
+                field = metadata[batch_indices[i]]
+                record = read(field["data_ptr"], storage_state)
+                height, width = np.uint32(field["height"]), np.uint32(field["width"])
+                size = 3 * np.int64(height) * np.int64(width)
+                image = pixels[i]
+                failed = False
+                if field["mode"] == jpeg:
+                    failed = decode_jpeg(record, image, height, width, height, width, 0, 0, 1, 1, False, False) != 0
+                elif field["mode"] == raw and record.size == size:
+                    image = record
+                else:
+                    failed = True
+                status[i, 0] = failed
+                if failed:
+                    out[i] = 0
+                else:
+                    whole = image[:size].reshape(height, width, 3)
+                    resized_crop(whole, window[i], spill, flip[i, 0] != 0, out[i], rows[i], across[i], down[i])
+            return out[: len(batch_indices)]
+
+        decode.is_parallel = True  # type: ignore[attr-defined]
+        return decode
+
+    def plan(self, memory: tuple[Any, ...], slot: int, key: Key, rows: np.ndarray, ids: np.ndarray) -> None:
+        """Draws the windows and flips of a batch and puts them where the compiled loop reads them."""
+        sizes = np.stack([self.metadata["height"][ids], self.metadata["width"][ids]], 1).astype(np.int64)
+        windows, flips = self.law.draw(key, rows, sizes)
+        memory[WINDOW][slot][: len(ids)] = windows
+        memory[FLIP][slot][: len(ids), 0] = flips
+
+    def failures(self, memory: tuple[Any, ...], slot: int, ids: np.ndarray) -> list[int]:
+        """The samples of a batch that could not be decoded."""
+        failed: list[int] = ids[memory[STATUS][slot][: len(ids), 0] != 0].tolist()
+        return failed

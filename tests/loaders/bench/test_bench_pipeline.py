@@ -1,0 +1,138 @@
+"""The pipeline benchmark: what it times, what it writes, and that its photographs cost what photographs cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from support.images import make_jpeg_folder
+from typer.testing import CliRunner
+
+from benchmarks.claims import claims
+from loaders.bench import pipeline as module
+from loaders.bench.peers import Setting
+from loaders.bench.photos import photo, write_photos
+from loaders.bench.pipeline import measure_epochs, pipeline, speed
+
+
+def test_photographs(tmp_path: Path) -> None:
+    write_photos(tmp_path, 6, classes=3)
+    files = sorted(tmp_path.glob("*/*.jpg"))
+    assert len(files) == 6 and len({file.read_bytes() for file in files}) == 6
+    assert all(80_000 < file.stat().st_size < 120_000 for file in files)
+    pixels = photo(5)
+    assert pixels.shape == (375, 500, 3) and np.array_equal(pixels, photo(5))
+    assert 40 < pixels.std() < 70  # contrast of photographs
+    before = [file.stat().st_mtime_ns for file in files]
+    write_photos(tmp_path, 6, classes=3)
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    make_jpeg_folder(tmp_path / "images", 16, classes=2)
+    return Setting(tmp_path / "images", tmp_path / "images.beton", 2, 32, 2, "cpu")
+
+
+def test_times_the_middle_of_epochs_in_turn(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clock: each batch takes a second, but the first two and the last two ten; what is said to be made ahead none."""
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    order: list[str] = []
+
+    def case(name: str, seconds: float) -> Any:
+        @contextmanager
+        def opened() -> Generator[Any, None, None]:
+            def epoch() -> Generator[None, None, None]:
+                order.append(name)
+                for batch in range(8):
+                    clock[0] += seconds if 2 <= batch < 6 else 10
+                    yield
+
+            yield epoch
+
+        return opened
+
+    rates = measure_epochs(setting, {"a": case("a", 1), "b": case("b", 4)}, rounds=3, describe="")
+    assert rates["a"].tolist() == [2.0] * 3 and rates["b"].tolist() == [0.5] * 3  # images/s of batches of two
+    assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
+    assert speed(rates, "b", "a") == (0.25, 0.25, 0.25) and speed(rates, "b", "c") is None
+
+
+def test_an_epoch_of_another_length_is_noticed(setting: Setting) -> None:
+    @contextmanager
+    def short() -> Generator[Any, None, None]:
+        yield lambda: iter(range(7))
+
+    with pytest.raises(RuntimeError, match="7 batches instead of 8"):
+        measure_epochs(setting, {"short": short}, 1, "")
+
+
+def run(*arguments: str) -> None:
+    app = typer.Typer()
+    app.command()(pipeline)
+    result = CliRunner().invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+
+
+def test_mixers_table(tmp_path: Path, setting: Setting) -> None:
+    pytest.importorskip("nvidia.dali")
+    pytest.importorskip("matplotlib")
+    options = ["--part", "mixers", "--batch-size", "4", "--size", "32", "--rounds", "1", "--device", "cpu"]
+    make_jpeg_folder(tmp_path / "many", 128, classes=2)
+    options[3] = "32"  # a matching needs two blocks of 16
+    run(str(tmp_path / "many"), *options, "--out", str(tmp_path / "out"), "--json", str(tmp_path / "all.json"))
+    (report,) = json.loads((tmp_path / "all.json").read_text())
+    rows = {row["mixer"]: row for row in report["rows"]}
+    assert rows["none"]["x without mixing"]["median"] == 1.0
+    assert {"HMix(alpha=1.0)", "GMix(alpha=1.0, interpolations=5)"} <= rows.keys()
+    assert all(row["images/s"]["median"] > 0 for row in rows.values())
+    for ending in ("md", "json", "png"):
+        assert (tmp_path / "out" / f"pipeline-mixers-cpu.{ending}").stat().st_size > 500
+    assert "torch" in report["conditions"] and "CPU" in report["conditions"]
+
+
+@pytest.mark.slow
+def test_all_tables(tmp_path: Path) -> None:
+    for name in ("nvidia.dali", "torchvision", "matplotlib"):
+        pytest.importorskip(name)
+    run("--images", "128", "--batch-size", "32", "--size", "64", "--rounds", "1", "--device", "cpu",
+        "--out", str(tmp_path), "--json", str(tmp_path / "all.json"))  # fmt: skip
+    titles = [report["title"] for report in json.loads((tmp_path / "all.json").read_text())]
+    assert [title.split(",")[0].split(" over")[0] for title in titles] == [
+        "Loaders alone", "Mixers in the DALI loader", "Loaders alone", "Training",
+    ]  # fmt: skip
+    assert "| what | measured | on |" in claims(tmp_path) and "DALI loader with mixing" in claims(tmp_path)
+
+
+def test_claims_come_from_the_file(tmp_path: Path) -> None:
+    figure = {"median": 2.5, "low": 2.25, "high": 2.75}
+    report = {
+        "conditions": {"CPU": "Some CPU", "GPU": "none", "date": "2026-11-21 10:00 UTC"},
+        "rows": [{"loader": "mixstage dali, HMix", "x torchvision with mixing": figure, "x plain DALI": None}],
+    }
+    (tmp_path / "pipeline-loaders-cpu.json").write_text(json.dumps(report))
+    (row,) = claims(tmp_path).splitlines()[2:]
+    assert "2.50x (2.25 to 2.75)" in row and "Some CPU, 2026-11-21" in row
+
+
+def test_only_some_contestants(tmp_path: Path) -> None:
+    pytest.importorskip("nvidia.dali")
+    root = make_jpeg_folder(tmp_path / "images", 16, classes=2)
+    options = ["--part", "mixers", "--batch-size", "4", "--size", "32", "--rounds", "1", "--device", "cpu"]
+    run(str(root), *options, "--only", "none", "--only", "HMix(alpha=1.0)", "--json", str(tmp_path / "some.json"))
+    (report,) = json.loads((tmp_path / "some.json").read_text())
+    assert [row["mixer"] for row in report["rows"]] == ["none", "HMix(alpha=1.0)"]
+    with pytest.raises(ValueError, match=r"only must be names of none, .* got HMix"):
+        run(str(root), *options, "--only", "HMix")
+    with pytest.raises(AssertionError, match="only takes contestants of --part"):
+        run(str(root), *options[:1], "training", *options[2:], "--only", "none")

@@ -1,0 +1,92 @@
+"""The command line: every command has a help text, mixers are read from text, user errors are one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from loaders.cli.main import app
+from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
+from mixops.mixers.registry import MIXERS, parse_mixer
+
+COMMANDS = ("check", "convert", "demo", "doctor", "preview", "train")
+BENCHMARKS = ("ffcv", "kernels", "matching", "multimix", "pipeline", "plan", "puzzle")
+
+
+@pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["bench", name] for name in BENCHMARKS], ids=" ".join)
+def test_every_command_has_help(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0 and "Usage" in result.output
+
+
+@pytest.mark.parametrize("group, names", [([], (*COMMANDS, "bench")), (["bench"], BENCHMARKS)])
+def test_help_lists_the_commands(group: list[str], names: tuple[str, ...]) -> None:
+    output = CliRunner().invoke(app, [*group, "--help"]).output
+    assert all(f" {name} " in output for name in names)
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        MixUp(),
+        CutMix(0.3, draw="batch", prob=0.5),
+        HMix(2.0, r=0.25, convention="paper"),
+        GMix(0.5, interpolations=5),
+        MixUp(matching=OptimalMatching(k=8, metric="l2", resolution=None)),
+        Switch([MixUp(0.8), CutMix(1.0)], weights=[1, 3], interpolations=2),
+    ],
+    ids=lambda mixer: type(mixer).__name__,
+)
+def test_a_mixer_reads_back_from_what_it_prints(mixer: object) -> None:
+    assert parse_mixer(repr(mixer)) == mixer
+
+
+def test_names_alone_and_none_are_read() -> None:
+    assert [parse_mixer(name) for name in MIXERS if name != "Switch"] == [
+        kind() for n, kind in MIXERS.items() if n != "Switch"
+    ]
+    assert parse_mixer("Switch([MixUp, CutMix])") == Switch([MixUp(), CutMix()])
+    assert parse_mixer("none") is None
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("Mixup()", "Mixup"),
+        ("HMix(r=2)", "r must be in"),
+        ("HMix(", "HMix("),
+        ("__import__('os')", "__import__"),
+        ("OptimalMatching(3)", "MixUp, CutMix"),
+        ("MixUp(beta=1)", "beta"),
+        ("3", "3"),
+    ],
+)
+def test_other_text_is_an_error_that_says_what_is_known(text: str, named: str) -> None:
+    with pytest.raises(ValueError, match="must") as error:
+        parse_mixer(text)
+    assert named in str(error.value)
+
+
+def test_a_user_error_is_one_line(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "from loaders.cli.main import main; main()", "preview", str(tmp_path / "none"),
+         "--mixer", "HMix", "-o", str(tmp_path / "a.png")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stderr.startswith("mixstage: ") and "Traceback" not in run.stderr and str(tmp_path / "none") in run.stderr
+
+
+def test_the_demo_learns_and_draws(tmp_path: Path) -> None:
+    pytest.importorskip("nvidia.dali")
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--epochs", "2", "--json", str(tmp_path / "d.json")])
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "d.json").read_text())
+    assert len(figures) == 3 and all(run["accuracy"] > 0.5 and run["images_per_second"] > 0 for run in figures.values())
+    assert (tmp_path / "preview.png").stat().st_size > 10_000
+    folders = sorted(folder.name for folder in (tmp_path / "digits" / "train").iterdir())
+    assert folders == list("0123456789")
+    assert len(list((tmp_path / "digits").rglob("*.jpg"))) == 1797

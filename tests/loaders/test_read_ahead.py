@@ -1,0 +1,157 @@
+"""Reading ahead: order, replacement, one slow or broken file among many, the end of the threads."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from loaders.backends.base import Job
+from loaders.bad_files import BadFile, BadFiles
+from loaders.read_ahead import read_steps
+from loaders.schedule import Schedule
+from loaders.sources.folder import Index
+from loaders.step import Recipe, replacement
+from mixops.augment.crops import RandomResizedCrop
+from mixops.key import Key
+
+
+def job(n=50, batch=8, threads=3, timeout=30.0, **schedule):
+    files = np.array([b"%03d.jpg" % i for i in range(n)])
+    index = Index("/data", files, np.arange(n) % 5, np.full((n, 2), 40), tuple("abcde"))
+    recipe = Recipe(Schedule(n, batch, **schedule), RandomResizedCrop(), index.sizes)
+    return Job(index, recipe, BadFiles(index.name, "skip"), 8, 8, torch.device("cpu"), None, threads, 2, timeout)
+
+
+def reading():
+    return [t for t in threading.enumerate() if t.name.startswith("mixstage-read")]
+
+
+@pytest.mark.parametrize("threads", [1, 3, 20])
+@pytest.mark.parametrize("ahead", [0, 1, 5])
+def test_steps_come_in_order_whatever_finishes_first(threads, ahead):
+    one = job(threads=threads, drop_last=False)
+    delays = random.Random(0)
+
+    def load(sample, window, flip):
+        time.sleep(delays.random() / 2000)
+        return sample, tuple(window), flip
+
+    steps = list(read_steps(one, 1, 2, load, ahead))
+    assert [s.step for s in steps] == [2, 3, 4, 5, 6]
+    for s in steps:
+        draw = one.recipe.draw(1, s.step)
+        expected = list(zip(draw.ids.tolist(), map(tuple, draw.windows), draw.flips.tolist(), strict=True))
+        assert s.items == expected
+    assert reading() == []
+
+
+def test_reads_no_further_ahead_than_told():
+    one, seen = job(), set()
+    steps = read_steps(one, 0, 0, lambda sample, window, flip: seen.add(sample), 2)
+    next(steps)
+    time.sleep(0.05)
+    assert len(seen) == 8 * 3
+    steps.close()
+    assert reading() == []
+
+
+@pytest.mark.parametrize("known", [set(), {3, 4}, set(range(10))])
+@pytest.mark.parametrize("ahead", [0, 4])
+def test_replacement_does_not_depend_on_what_was_known(known, ahead):
+    """Ten bad samples of fifty, found on the way or known before: the same steps, and the law of replacement.py."""
+    bad = set(range(10))
+
+    def load(sample, window, flip):
+        if sample in bad:
+            raise BadFile("broken")
+        return sample
+
+    one = job(drop_last=False, seed=3)
+    one.bad.known.update(dict.fromkeys(known, "broken"))
+    for s in read_steps(one, 0, 0, load, ahead):
+        expected = one.recipe.schedule.ids(0, s.step).tolist()
+        rejected = []
+        for row, sample in enumerate(expected):
+            attempt = 0
+            while sample in bad:
+                rejected.append(sample)
+                sample = replacement(Key(3, 0, s.step, row), attempt, 50)
+                attempt += 1
+            expected[row] = sample
+        assert s.items == s.draw.ids.tolist() == expected
+        assert s.draw.rejected == tuple(dict.fromkeys(rejected))
+    assert set(one.bad.known) <= bad
+
+
+def test_windows_are_those_of_the_replacement():
+    one = job()
+    one.index.sizes[:] = np.random.default_rng(0).integers(10, 90, (50, 2))
+    draw = one.recipe.draw(0, 0, bad=set(range(25)))
+    top, left, height, width = draw.windows.T
+    sizes = one.index.sizes[draw.ids]
+    assert (draw.ids >= 25).all()
+    assert (top + height <= sizes[:, 0]).all()
+    assert (left + width <= sizes[:, 1]).all()
+
+
+def test_nothing_but_bad_files():
+    def load(sample, window, flip):
+        raise BadFile("broken")
+
+    with pytest.raises(RuntimeError, match="found no good sample for row 0 of step 0 in 1000 attempts"):
+        list(read_steps(job(), 0, 0, load, 2))
+    assert reading() == []
+
+
+def test_errors_of_another_kind_are_not_hidden():
+    def load(sample, window, flip):
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        list(read_steps(job(), 0, 0, load, 2))
+    assert reading() == []
+
+
+def test_slow_file_is_named():
+    gate = threading.Event()
+    one = job(timeout=0.2)
+    slow = int(one.recipe.draw(0, 1).ids[4])
+
+    def load(sample, window, flip):
+        if sample == slow:
+            gate.wait(20)
+        return sample
+
+    steps = read_steps(one, 0, 0, load, 1)
+    assert next(steps).step == 0
+    first_of_slice = one.index.name(int(one.recipe.draw(0, 1).ids[3]))
+    with pytest.raises(TimeoutError, match=rf"waited 0.2 s for the files of epoch 0, step 1; slow is {first_of_slice}"):
+        next(steps)
+    gate.set()
+    deadline = time.monotonic() + 5
+    while reading() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert reading() == []
+
+
+def test_closing_does_not_read_on():
+    count = []
+
+    def load(sample, window, flip):
+        count.append(sample)
+        time.sleep(0.01)
+
+    steps = read_steps(job(n=400, batch=100, threads=2), 0, 0, load, 3)
+    stop = threading.Timer(0.05, lambda: None)
+    stop.start()
+    one = threading.Thread(target=lambda: next(steps))
+    one.start()
+    one.join()
+    steps.close()
+    assert reading() == []
+    assert len(count) < 110

@@ -1,0 +1,122 @@
+"""Windows: torchvision's law, pure in (seed, epoch, step, row, size), and its centre crop as one window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import ks_2samp
+from support.images import picture
+from torchvision.transforms import RandomResizedCrop as Torchvision
+from torchvision.transforms import functional as F
+
+from mixops.augment.crops import CenterCrop, RandomResizedCrop
+from mixops.key import Key
+
+
+def draw(law, sizes, key=None, first=0):
+    sizes = np.asarray(sizes)
+    return law.draw(key or Key(1), np.arange(first, first + len(sizes)), sizes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(height=st.integers(1, 500), width=st.integers(1, 500), low=st.floats(0.01, 1), seed=st.integers(0, 2**64 - 1))
+def test_windows_lie_inside(height, width, low, seed):
+    windows, _ = draw(RandomResizedCrop(scale=(low, 1.0)), [(height, width)] * 16, Key(seed))
+    top, left, h, w = windows.T
+    assert (windows == np.rint(windows)).all()
+    assert (top >= 0).all() and (left >= 0).all() and (h >= 1).all() and (w >= 1).all()
+    assert (top + h <= height).all() and (left + w <= width).all()
+
+
+@pytest.mark.parametrize("size", [(375, 500), (500, 375), (64, 64), (100, 140), (30, 200), (200, 20)])
+def test_same_law_as_torchvision(size):
+    """Two-sample Kolmogorov-Smirnov test of each number of the window against torchvision's own draws."""
+    n = 2000
+    ours, flips = draw(RandomResizedCrop(), [size] * n)
+    image = torch.empty(3, *size)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = np.array([Torchvision.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(n)])
+    for column in range(4):
+        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-4, column
+    area = [x[:, 2] * x[:, 3] for x in (ours, theirs)]
+    assert ks_2samp(*area).pvalue > 1e-4
+    assert abs(flips.mean() - 0.5) < 5 * 0.5 / n**0.5
+
+
+def test_fallback_is_torchvisions():
+    """Where no try fits, the window is the largest central one; a tiny image leaves no other choice."""
+    for size in [(1, 1000), (1000, 1), (3, 3), (7, 400)]:
+        windows, _ = draw(RandomResizedCrop(scale=(1.0, 1.0)), [size])
+        with torch.random.fork_rng():
+            expected = Torchvision.get_params(torch.empty(3, *size), [1.0, 1.0], [3 / 4, 4 / 3])
+        if size == (3, 3):
+            continue  # aspect 1 may fit by chance
+        assert tuple(windows[0]) == tuple(expected)
+
+
+def test_a_row_does_not_depend_on_the_others():
+    law = RandomResizedCrop()
+    sizes = np.random.default_rng(0).integers(20, 400, (64, 2))
+    windows, flips = draw(law, sizes)
+    for first, last in [(0, 1), (5, 9), (31, 64), (63, 64)]:
+        part, part_flips = draw(law, sizes[first:last], first=first)
+        assert np.array_equal(part, windows[first:last])
+        assert np.array_equal(part_flips, flips[first:last])
+    other = sizes.copy()
+    other[10] = 33, 44
+    changed = (draw(law, other)[0] != windows).any(1)
+    assert changed.nonzero()[0].tolist() == [10]
+
+
+def test_steps_epochs_and_seeds_differ():
+    keys = [Key(), Key(1), Key(0, 1), Key(0, 0, 1)]
+    windows = [draw(RandomResizedCrop(), [(375, 500)] * 4, key)[0].tobytes() for key in keys]
+    assert len(set(windows)) == len(keys)
+
+
+def test_flip_probability():
+    for flip in (0.0, 0.25, 1.0):
+        _, flips = draw(RandomResizedCrop(flip=flip), [(50, 50)] * 4000)
+        assert abs(flips.mean() - flip) <= 5 * (flip * (1 - flip) / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("size", [(60, 90), (90, 60), (64, 64), (33, 41), (257, 100)])
+@pytest.mark.parametrize(("resize", "crop"), [(56, (48, 48)), (48, (48, 48)), (55, (31, 48))])
+def test_centre_window_is_resize_and_centre_crop(size, resize, crop):
+    """Resizing the window alone gives torchvision's two steps, to the rounding of Pillow's two passes."""
+    image = picture(3, size[1], size[0])
+    expected = F.center_crop(F.resize(image, resize, antialias=True), list(crop))
+    (window,), (flip,) = draw(CenterCrop(resize, crop), [size])
+    top, left, h, w = window
+    ours = image.resize(crop[::-1], Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
+    difference = np.abs(np.asarray(ours, int) - np.asarray(expected, int))
+    assert difference.max() <= 2
+    assert difference.mean() < 0.3
+    assert not flip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": (0, 1)}, r"scale must be a pair with 0 < low <= high <= 1, got \(0, 1\)"),
+        ({"scale": (0.5, 1.5)}, "scale must be"),
+        ({"scale": (0.9, 0.5)}, "scale must be"),
+        ({"ratio": (2.0, 1.0)}, "ratio must be a pair with 0 < low <= high, got"),
+        ({"ratio": (0.5, float("inf"))}, "ratio must be"),
+        ({"ratio": (1.0,)}, "ratio must be"),
+        ({"flip": 1.5}, r"flip must be a probability in \[0, 1\], got 1.5"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RandomResizedCrop(**arguments)
+
+
+def test_validation_cannot_crop_more_than_it_resizes_to():
+    with pytest.raises(ValueError, match="val_resize must be at least size=224, got 200"):
+        CenterCrop(200, (224, 224))

@@ -1,0 +1,452 @@
+"""The contract of all mixers: one line in ``MIXERS`` and a mixer gets every check.
+
+``PLAN_CHECKS`` look at one plan, ``MIXER_CHECKS`` at many plans of one mixer. A check asserts and knows no particular mixer;
+what mixers differ in is said in their ``Case``.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from scipy import stats
+from support import reference
+
+import mixops
+from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, Switch, mix_images, mix_targets
+from mixops.masks import mask_means
+from mixops.mixers.base import Draw, Mixer
+
+Formula = Callable[[float, int, int, int, int], np.ndarray]  # lambda, centre y, centre x, height, width -> mask
+
+
+@dataclass(frozen=True)
+class Case:
+    """A mixer and what is particular about it.
+
+    ``formula`` is its mask, written in ``reference``. ``whole`` is False where lambda = 0 does not show the partner alone.
+    ``exact`` says that label weight and sampled lambda are one.
+    """
+
+    make: Callable[..., Mixer]
+    formula: Formula | None = None
+    whole: bool = True
+    exact: bool = False
+    takes_label: bool = True
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    def mixer(self, alpha: float = 1.0, **options: Any) -> Mixer:
+        """The mixer with ``alpha`` and any of the options that all mixers have."""
+        if not self.takes_label:
+            options.pop("label", None)
+        return self.make(alpha, **options)
+
+
+def _switch(alpha: float, *, label: str = "mask", **options: Any) -> Mixer:
+    return Switch([MixUp(alpha, label=label), CutMix(alpha, label=label), GMix(alpha, label=label)], [1, 2, 1], **options)
+
+
+# CutMix at lambda = 0 shows the partner in a box as large as the image around a centre anywhere, clipped, as its authors do;
+# the paper's Gaussian has a spread of two images there
+MIXERS: dict[str, Case] = {
+    "mixup": Case(MixUp, lambda lam, cy, cx, h, w: reference.mixup_mask(lam, h, w), exact=True),
+    "cutmix": Case(CutMix, reference.cutmix_mask, whole=False),
+    "hmix": Case(HMix, reference.hmix_mask, exact=True),
+    "hmix-r0": Case(partial(HMix, r=0), partial(reference.hmix_mask, r=0), exact=True),
+    "hmix-r1": Case(partial(HMix, r=1.0), partial(reference.hmix_mask, r=1.0), exact=True),
+    "hmix-paper": Case(partial(HMix, convention="paper"), partial(reference.hmix_mask, convention="paper")),
+    "hmix-paper-r1": Case(
+        partial(HMix, r=1, convention="paper"), partial(reference.hmix_mask, r=1, convention="paper"), whole=False
+    ),
+    "gmix": Case(GMix, reference.gmix_mask),
+    "gmix-paper": Case(partial(GMix, convention="paper"), partial(reference.gmix_mask, convention="paper"), whole=False),
+    "fmix": Case(FMix),
+    "switch": Case(_switch, whole=False),
+}
+
+
+# ------------------------------------------------------------------------------------------------ settings of a plan
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a plan is drawn with."""
+
+    alpha: float
+    batch_size: int
+    height: int
+    width: int
+    interpolations: int
+    draw: str
+    label: str
+    prob: float
+    key: Key
+
+    def plan(self, case: Case) -> tuple[Mixer, MixPlan]:
+        """The mixer and its plan."""
+        mixer = case.mixer(self.alpha, interpolations=self.interpolations, draw=self.draw, prob=self.prob, label=self.label)
+        return mixer, mixer.plan(self.key, batch_size=self.batch_size, height=self.height, width=self.width)
+
+
+AWKWARD = ((1, 1), (1, 7), (1, 16000), (224, 1), (2, 2), (37, 224), (224, 37), (31, 33))
+
+
+def sweep(seed: int, count: int) -> Iterator[Setting]:
+    """``count`` settings over all that the contract ranges over, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        if rng.random() < 0.15:
+            height, width = AWKWARD[rng.integers(len(AWKWARD))]
+        else:
+            height, width = (int(side) for side in rng.integers(1, 20, 2))
+        big = height * width > 1000
+        yield Setting(
+            alpha=float(10 ** rng.uniform(-3, 3)),
+            batch_size=int(rng.integers(1, 5 if big else 66)),
+            height=height, width=width,
+            interpolations=int(rng.integers(1, 4 if big else 8)),
+            draw=("sample", "batch")[rng.integers(2)],
+            label=("mask", "mask", "mask", "sampled")[rng.integers(4)],
+            prob=(1.0, 1.0, 0.5)[rng.integers(3)],
+            key=Key(seed, *(int(word) for word in rng.integers(0, 2**63, 2)), rank=i),
+        )  # fmt: skip
+
+
+def dense(plan: MixPlan, rows: np.ndarray) -> np.ndarray:
+    """The masks of some rows, float64 (rows, k, h, w), from the floats of the plan and nothing else."""
+    if plan.dense is not None:
+        return plan.dense[rows].astype(np.float64)
+    v0, dv, y0, y1, x0, x1, cy, cx, a = np.moveaxis(plan.params[rows].astype(np.float64), -1, 0)[..., None, None]
+    y, x = np.arange(plan.height)[:, None], np.arange(plan.width)
+    inside = (y0 <= y) & (y < y1) & (x0 <= x) & (x < x1)
+    return v0 + dv * inside * np.exp(-a * ((y - cy) ** 2 + (x - cx) ** 2))
+
+
+# ------------------------------------------------------------------------------------------------- checks of one plan
+
+
+def shapes_and_types(case: Case, s: Setting, plan: MixPlan) -> None:
+    """Fields have the promised shapes and dtypes and nothing is infinite or NaN."""
+    b, k = s.batch_size, s.interpolations
+    assert plan.partner.shape == (b,) and plan.partner.dtype == np.int64
+    assert plan.weight.shape == plan.lam.shape == (b, k) and plan.weight.dtype == plan.lam.dtype == np.float64
+    assert plan.params.shape == (b, k, 9) and plan.params.dtype == np.float32
+    assert (plan.batch_size, plan.interpolations, plan.height, plan.width) == (b, k, s.height, s.width)
+    assert np.isfinite(plan.weight).all() and np.isfinite(plan.lam).all() and np.isfinite(plan.params).all()
+    assert (plan.lam == plan.lam.astype(np.float32)).all()
+
+
+def partner_is_a_permutation(case: Case, s: Setting, plan: MixPlan) -> None:
+    """Everybody is somebody's partner, nobody his own unless he is alone."""
+    rows = np.arange(s.batch_size)
+    np.testing.assert_array_equal(np.sort(plan.partner), rows)
+    assert s.batch_size == 1 or (plan.partner != rows).all()
+
+
+def weights_in_range_and_falling(case: Case, s: Setting, plan: MixPlan) -> None:
+    """Label weights are shares and fall along k."""
+    assert plan.weight.min() >= 0 and plan.weight.max() <= 1
+    assert plan.lam.min() >= 0 and plan.lam.max() <= 1
+    assert (np.diff(plan.weight, axis=1) <= 0).all()
+
+
+def mask_is_in_range_and_means_the_label(case: Case, s: Setting, plan: MixPlan) -> None:
+    """M is in [0, 1]; its mean is the label weight, or the sampled lambda is, where that was asked for."""
+    size = s.interpolations * s.height * s.width
+    rows = np.unique(np.linspace(0, s.batch_size - 1, max(1, min(s.batch_size, 8_000 // size))).astype(int))
+    masks = dense(plan, rows)
+    assert masks.min() >= 0 and masks.max() <= 1
+    if s.label == "sampled" and case.takes_label:
+        np.testing.assert_array_equal(plan.weight, plan.lam)
+    else:
+        np.testing.assert_allclose(plan.weight[rows], masks.mean((-2, -1)), rtol=0, atol=1e-6)
+        if case.exact:
+            np.testing.assert_allclose(plan.weight, plan.lam, rtol=0, atol=1e-6)
+
+
+def outputs_of_a_pair_share_a_centre(case: Case, s: Setting, plan: MixPlan) -> None:
+    """The K boxes of a pair are nested around one centre, the K Gaussians have one centre."""
+    if plan.dense is not None:
+        return
+    _, dv, y0, y1, x0, x1, cy, cx, a = np.moveaxis(plan.params.astype(np.float64), -1, 0)
+    assert (cy == cy[:, :1])[dv != 0].all() and (cx == cx[:, :1])[dv != 0].all()
+    box = (a == 0) & (dv != 0)
+    for low, high, side in ((y0, y1, s.height), (x0, x1, s.width)):
+        free = box & (low > 0) & (high < side)  # neither edge clipped: the middle is the centre
+        middle = low + high
+        assert (np.where(free, middle, -np.inf).max(1) <= np.where(free, middle, np.inf).min(1))[free.any(1)].all()
+        order = np.argsort(high - low, axis=1, kind="stable")
+        growth = np.diff(np.take_along_axis(low, order, 1)) <= 0, np.diff(np.take_along_axis(high, order, 1)) >= 0
+        assert (growth[0] & growth[1])[box.all(1)].all()
+
+
+def units_are_what_draw_says(case: Case, s: Setting, plan: MixPlan) -> None:
+    """One draw for the batch, or one a row."""
+    if s.draw == "batch":
+        assert (plan.params == plan.params[:1]).all() and (plan.weight == plan.weight[:1]).all()
+    elif s.prob == 1 and 0.2 < s.alpha < 100:
+        assert len({row.tobytes() for row in plan.lam}) == s.batch_size
+
+
+def key_is_all_there_is(case: Case, s: Setting, plan: MixPlan) -> None:
+    """The same key gives the same plan from an equal mixer, bit for bit, whatever else was drawn in between."""
+    again = s.plan(case)[1]
+    for name in ("partner", "weight", "lam", "params", "dense"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(plan, name))
+
+
+def json_keeps_every_bit(case: Case, s: Setting, plan: MixPlan) -> None:
+    """A plan survives JSON."""
+    back = MixPlan.from_json(plan.to_json())
+    assert (back.height, back.width) == (plan.height, plan.width)
+    for name in ("partner", "weight", "lam", "params", "dense", "moves"):
+        there, here = getattr(back, name), getattr(plan, name)
+        assert (there is None) == (here is None)
+        if here is not None:
+            assert there.dtype == here.dtype
+            np.testing.assert_array_equal(there, here)
+
+
+def pixels_and_targets_agree(case: Case, s: Setting, plan: MixPlan) -> None:
+    """Image i is of ones in channel i alone, so the mean of each mixed channel is the label share of its source."""
+    b, k = s.batch_size, s.interpolations
+    if b * b * k * s.height * s.width > 30_000 or (s.label == "sampled" and case.takes_label):
+        return
+    images = np.zeros((b, b, s.height, s.width), np.float32)
+    images[np.arange(b), np.arange(b)] = 1
+    before = images.copy()
+    mixed = mix_images(images, plan, backend="eager")
+    shares = mixed.astype(np.float64).mean((-2, -1))
+    np.testing.assert_allclose(mix_targets(np.arange(b), plan, num_classes=b), shares, rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(images, before)
+
+
+PLAN_CHECKS: tuple[Callable[[Case, Setting, MixPlan], None], ...] = (
+    shapes_and_types,
+    partner_is_a_permutation,
+    weights_in_range_and_falling,
+    mask_is_in_range_and_means_the_label,
+    outputs_of_a_pair_share_a_centre,
+    units_are_what_draw_says,
+)
+COSTLY_PLAN_CHECKS: tuple[Callable[[Case, Setting, MixPlan], None], ...] = (
+    key_is_all_there_is,
+    json_keeps_every_bit,
+    pixels_and_targets_agree,
+)
+
+
+# ------------------------------------------------------------------------------------------------ checks of one mixer
+
+
+def with_lambdas(mixer: Mixer, lam: Any, height: int, width: int, step: int = 0) -> MixPlan:
+    """A plan of a mixer with K = 1 whose row i has ``lam[i]`` instead of a random one."""
+    lam = np.asarray(lam, np.float32).astype(np.float64)[:, None]
+    rows = np.arange(len(lam))
+    with mock.patch("mixops.mixers.base.symmetric_beta", lambda u, alpha: lam.copy()):
+        return mixer.plan_pairs(Key(step=step), np.roll(rows, 1), rows, height=height, width=width)
+
+
+def injected(mixer: Any, lam: Any, cy: Any, cx: Any, height: int, width: int, partner: Any = None) -> MixPlan:
+    """A plan with given lambdas (b, k) and centres in pixels (b,), by the mask of a mixer; partners roll by one."""
+    lam = np.atleast_2d(np.asarray(lam, np.float64))
+    cy, cx = (np.broadcast_to((np.asarray(c) + 0.5) / side, len(lam)) for c, side in ((cy, height), (cx, width)))
+    params = mixer.masks(Draw(Key(), lam, cy, cx), height, width)
+    partner = np.roll(np.arange(len(lam)), 1) if partner is None else np.array(partner)
+    return MixPlan(partner, mask_means(params, height, width), lam, params, height, width)
+
+
+def finite_at_the_ends(case: Case) -> None:
+    """lambda of 0, 1 and next to them: masks in [0, 1], and 1 is the own image, 0 the partner where the mixer says so."""
+    tiny = np.finfo(np.float32).tiny
+    lam = [0, 1, tiny, 1e-30, 1e-7, 1 - 2.0**-24, 0.5, np.nextafter(np.float32(0.5), np.float32(0)), 1, 0]
+    for height, width in AWKWARD:
+        for step in range(3):
+            plan = with_lambdas(case.mixer(), lam, height, width, step)
+            masks = plan.mask()
+            assert np.isfinite(masks).all() and masks.min() >= 0 and masks.max() <= 1
+            np.testing.assert_allclose(plan.weight[:, 0], masks.mean((1, 2, 3)), rtol=0, atol=1e-6)
+            assert (masks[[1, 8]] == 1).all() and (plan.weight[[1, 8]] == 1).all()
+            if case.whole:
+                assert (masks[[0, 9]] == 0).all() and (plan.weight[[0, 9]] == 0).all()
+
+
+def alpha_to_zero_is_the_identity(case: Case) -> None:
+    """Beta(0, 0) is a coin: lambda is 0 or 1, and each output one of its two images, bit for bit.
+
+    Where the mixer is not ``whole``, that holds for all outputs with lambda = 1.
+    """
+    images = np.random.default_rng(0).standard_normal((64, 2, 5, 6)).astype(np.float32)
+    plan = case.mixer(1e-9, interpolations=2).plan(Key(4), batch_size=64, height=5, width=6)
+    assert set(plan.lam.ravel()) == {0.0, 1.0}
+    assert 0.35 < plan.lam.mean() < 0.65
+    mixed = mix_images(images, plan).reshape(64, 2, 2, 5, 6)  # (b * k, c, h, w) -> (b, k, c, h, w)
+    for i, k in np.ndindex(64, 2):
+        if plan.lam[i, k] == 1:
+            np.testing.assert_array_equal(mixed[i, k], images[i])
+        elif case.whole:
+            np.testing.assert_array_equal(mixed[i, k], images[plan.partner[i]])
+
+
+def every_part_of_the_key_counts(case: Case) -> None:
+    """Another seed, epoch, step or rank is another plan, and partners and lambdas of different keys are unrelated."""
+    keys = [Key(), Key(1), Key(0, 1), Key(0, 0, 1), Key(0, 0, 0, 1), Key(2**63), Key(0, 2**63), Key(1, 1), Key(0, 1, 1)]
+    plans = [case.mixer().plan(key, batch_size=32, height=16, width=16) for key in keys]
+    assert len({plan.lam.tobytes() for plan in plans}) == len(keys)
+    assert len({plan.partner.tobytes() for plan in plans}) == len(keys)
+    lam = np.stack([plan.lam.ravel() for plan in plans])
+    assert np.abs(np.corrcoef(lam) - np.eye(len(keys))).max() < 0.75  # 36 pairs of 32 numbers
+
+
+def lambda_follows_its_law(case: Case) -> None:
+    """All lambdas of all outputs, mixed together, are Beta(alpha, alpha), for either ``draw``."""
+    for alpha in (0.2, 1.0, 16.0):
+        for k, draw, plans, b in ((1, "sample", 60, 65), (4, "sample", 20, 50), (2, "batch", 300, 2)):
+            mixer = case.mixer(alpha, interpolations=k, draw=draw)
+            lam = [
+                mixer.plan(Key(7, 1, step), batch_size=b, height=4, width=4).lam[: b if draw == "sample" else 1]
+                for step in range(plans)
+            ]
+            p = stats.kstest(np.concatenate(lam).ravel(), stats.beta(alpha, alpha).cdf).pvalue
+            assert p > 1e-4, (alpha, k, draw, p)
+
+
+def rows_and_outputs_are_independent(case: Case) -> None:
+    """lambdas of neighbouring rows, of the outputs before sorting, and of row and partner are uncorrelated."""
+    lam = np.concatenate(
+        [case.mixer().plan(Key(3, step=step), batch_size=64, height=8, width=8).lam.reshape(1, 64) for step in range(200)]
+    )
+    bound = 5 / math.sqrt(lam[:, 1:].size)
+    assert abs(np.corrcoef(lam[:, :-1].ravel(), lam[:, 1:].ravel())[0, 1]) < bound
+    assert abs(np.corrcoef(lam[:-1].ravel(), lam[1:].ravel())[0, 1]) < bound
+    pair = np.concatenate(
+        [case.mixer(interpolations=2).plan(Key(3, step=i), batch_size=64, height=8, width=8).lam for i in range(200)]
+    )
+    # of two independent uniforms sorted, Var(sum) = 2 Var, however they are ordered
+    assert abs(pair.sum(1).var() / (2 * pair.ravel().var()) - 1) < 5 * math.sqrt(2 / len(pair))
+
+
+def prob_is_the_share_that_is_mixed(case: Case) -> None:
+    """prob = 0 mixes nothing; at 0.3 that share of the units is mixed and the others are their own images."""
+    plan = case.mixer(prob=0.0, interpolations=2).plan(Key(), batch_size=9, height=5, width=7)
+    assert (plan.mask() == 1).all() and (plan.weight == 1).all() and (plan.lam == 1).all()
+    images = np.random.default_rng(1).random((9, 3, 5, 7)).astype(np.float32)
+    np.testing.assert_array_equal(mix_images(images, plan), images.repeat(2, 0))
+    lam = [case.mixer(prob=0.3).plan(Key(step=i), batch_size=50, height=9, width=9).lam for i in range(40)]
+    mixed = int((np.concatenate(lam) != 1).sum())
+    assert stats.binomtest(mixed, 2000, 0.3).pvalue > 1e-4
+    whole = [case.mixer(prob=0.5, draw="batch").plan(Key(step=i), batch_size=8, height=9, width=9).lam for i in range(40)]
+    assert all((lam == lam[0]).all() for lam in whole)
+    assert 0 < sum(lam[0, 0] == 1 for lam in whole) < 40
+
+
+def partners_are_uniform(case: Case) -> None:
+    """Every other row is equally often the partner of row 0, whatever the lambdas are."""
+    b, plans = 5, 600
+    partner = [case.mixer().plan(Key(11, step=i), batch_size=b, height=1, width=1).partner for i in range(plans)]
+    for row in range(b):
+        counts = np.bincount([p[row] for p in partner], minlength=b)
+        assert counts[row] == 0
+        assert stats.chisquare(np.delete(counts, row)).pvalue > 1e-4
+
+
+def centres_are_uniform(case: Case) -> None:
+    """E[M] is the mean over all pixels as centres: none of a small image is favoured."""
+    if case.formula is None:
+        return
+    lam = np.full(50, 0.75)
+    masks = np.concatenate([with_lambdas(case.mixer(), lam, 6, 8, step).mask()[:, 0] for step in range(80)])
+    spread = masks.std(0) / math.sqrt(len(masks))
+    exact = np.mean([case.formula(0.75, y, x, 6, 8) for y in range(6) for x in range(8)], axis=0)
+    assert (np.abs(masks.mean(0) - exact) <= 5 * spread + 1e-6).all()
+
+
+def masks_equal_the_formula(case: Case) -> None:
+    """From the words of the key, by the formulas of the papers alone, to the masks: in Python, in float64."""
+    if case.formula is None:
+        return
+    for setting in sweep(21, 60):
+        h, w, k = min(setting.height, 40), min(setting.width, 40), setting.interpolations
+        b = min(setting.batch_size, 3)
+        key, alpha = setting.key, setting.alpha
+        mixer = case.mixer(alpha, interpolations=k)
+        plan = mixer.plan(key, batch_size=b, height=h, width=w)
+        order = sorted(range(b), key=reference.words(*_parts(key), 2, b).__getitem__)
+        expected_partner = {order[i]: order[(i + 1) % b] for i in range(b)}
+        u = reference.uniforms(reference.words(*_parts(key), 3, (4 + 3 * k) * b))
+        for position, row in enumerate(order):
+            assert plan.partner[row] == expected_partner[row]
+            mine = u[(4 + 3 * k) * position :][: 4 + 3 * k]
+            lams = sorted((reference.symmetric_beta(*mine[4 + 3 * j : 7 + 3 * j], alpha) for j in range(k)), reverse=True)
+            cy, cx = math.floor(mine[2] * h), math.floor(mine[3] * w)
+            masks = [case.formula(lam, cy, cx, h, w) for lam in lams]
+            masks.sort(key=lambda m: -m.mean())
+            np.testing.assert_allclose(np.sort(plan.lam[row]), sorted(lams), rtol=0, atol=0)
+            np.testing.assert_allclose(plan.weight[row], [m.mean() for m in masks], rtol=0, atol=1e-6)
+            for j in range(k):
+                np.testing.assert_allclose(reference.mask(plan, row, j), masks[j], rtol=0, atol=1e-6)
+
+
+def _parts(key: Key) -> tuple[int, int, int, int]:
+    return key.seed, key.epoch, key.step, key.rank
+
+
+def applied_equals_reference(case: Case) -> None:
+    """Pixels and targets against the loops of ``reference``, by every way to apply a plan on this machine."""
+    rng = np.random.default_rng(3)
+    for height, width, b, k in ((1, 1, 1, 1), (5, 9, 3, 2), (16, 7, 4, 3)):
+        plan = case.mixer(interpolations=k).plan(Key(2, b), batch_size=b, height=height, width=width)
+        images = rng.standard_normal((b, 3, height, width)).astype(np.float32)
+        expected = reference.mix_images(images, plan)
+        for backend in (None, "eager"):
+            np.testing.assert_allclose(mix_images(images, plan, backend=backend), expected, rtol=0, atol=2e-6)
+        labels = rng.integers(0, 4, b)
+        targets = reference.mix_targets(labels, plan, 4, 0.1)
+        np.testing.assert_allclose(mix_targets(labels, plan, num_classes=4, smoothing=0.1), targets, rtol=0, atol=1e-6)
+
+
+def is_a_value(case: Case) -> None:
+    """Equal mixers are equal, hash alike, pickle, and print as the code that makes them."""
+    for options in ({}, {"interpolations": 3}, {"draw": "batch", "prob": 0.25}):
+        mixer, same = case.mixer(0.7, **options), case.mixer(0.7, **options)
+        assert mixer == same and hash(mixer) == hash(same)
+        assert pickle.loads(pickle.dumps(mixer)) == mixer
+        assert eval(repr(mixer), vars(mixops).copy()) == mixer
+        assert mixer != case.mixer(0.6, **options)
+        assert mixer.replace(interpolations=2).interpolations == 2
+
+
+def matching_changes_partners_only(case: Case) -> None:
+    """With a matching the partner is a permutation within blocks, and a block is one unit of draw="sample"."""
+    images = np.random.default_rng(5).standard_normal((10, 3, 6, 6)).astype(np.float32)
+    mixer = case.mixer(interpolations=2, matching=OptimalMatching(k=3))
+    plan = mixer.plan(Key(1), batch_size=10, height=6, width=6, images=images)
+    partner_is_a_permutation(case, Setting(1, 10, 6, 6, 2, "sample", "mask", 1, Key(1)), plan)
+    assert len({row.tobytes() for row in plan.lam}) == 4  # blocks of 3, 3, 3 and 1
+    np.testing.assert_allclose(plan.weight, plan.mask().mean((2, 3)), rtol=0, atol=1e-6)
+    one = mixer.replace(matching=OptimalMatching(k=1)).plan(Key(1), batch_size=10, height=6, width=6)
+    plain = mixer.replace(matching=None).plan(Key(1), batch_size=10, height=6, width=6)
+    np.testing.assert_array_equal(one.partner, plain.partner)
+    np.testing.assert_array_equal(one.params, plain.params)
+
+
+MIXER_CHECKS: tuple[Callable[[Case], None], ...] = (
+    finite_at_the_ends,
+    alpha_to_zero_is_the_identity,
+    every_part_of_the_key_counts,
+    lambda_follows_its_law,
+    rows_and_outputs_are_independent,
+    prob_is_the_share_that_is_mixed,
+    partners_are_uniform,
+    centres_are_uniform,
+    masks_equal_the_formula,
+    applied_equals_reference,
+    is_a_value,
+    matching_changes_partners_only,
+)

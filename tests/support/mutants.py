@@ -1,0 +1,209 @@
+"""Planted faults, each of which the default tests must catch: ``python -m tests.support.mutants`` (``make mutants``).
+
+A fault is one replacement in the source of a copy of the repository; the copy's tests are run there and have to fail. A fault
+whose text is no longer in the source is an error too, so that the list cannot rot. Exits with 1 if a fault survives.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("mixops", "pipelines", "loaders", "tests", "examples", "pyproject.toml")
+# the quick ones first: a fault is caught by the first test that fails
+DRAWING = (
+    "mixops/mixers/test_contract.py",
+    "mixops/test_key.py",
+    "mixops/mixers/test_switch.py",
+    "mixops/mixers/test_conformance_authors.py",
+)
+TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers/test_contract.py")
+PIXELS = ("mixops/test_inputs.py",)
+CUDA = ("mixops/kernels/test_blend_cuda.py",)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``old`` becomes ``new`` in one place of ``file``; ``tests`` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = DRAWING
+
+    def plant(self, root: Path) -> None:
+        """Changes the copy at ``root``."""
+        path = root / self.file
+        source = path.read_text()
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.file} must hold its text once, found {source.count(self.old)} times")
+        path.write_text(source.replace(self.old, self.new))
+
+
+# one line a fault
+# ruff: noqa: E501
+FAULTS = (
+    Fault("label from the wrong side, dense", "mixops/apply/targets.py", "labels[:, None]] += weight", "labels[:, None]] += 1 - weight", TARGETS),
+    Fault("label from the wrong side, on devices", "mixops/apply/targets.py", "((own, weight), (own[partner], 1 - weight))", "((own, 1 - weight), (own[partner], weight))", TARGETS),
+    Fault("label from the wrong side, soft", "mixops/apply/targets.py", "weight * labels[:, None] + (1 - weight) * labels[partner]", "(1 - weight) * labels[:, None] + weight * labels[partner]", TARGETS),
+    Fault("label from the wrong side, sparse", "mixops/apply/targets.py", "torch.cat([weight, 1 - weight], -1)", "torch.cat([1 - weight, weight], -1)", TARGETS),
+    Fault("same class assigned, not added", "mixops/apply/targets.py", "labels[plan.partner][:, None]] += (1 - weight)", "labels[plan.partner][:, None]] = (1 - weight)", TARGETS),
+    Fault("smoothing applied twice", "mixops/apply/targets.py", "labels[:, None]] += weight * (1 - smoothing)", "labels[:, None]] += weight * (1 - smoothing) ** 2", TARGETS),
+    Fault("smoothing forgotten for soft labels", "mixops/apply/targets.py", "targets * (1 - smoothing) + smoothing / labels.shape[1] if smoothing else targets", "targets", TARGETS),
+    Fault("loss ignores smoothing of sparse targets", "mixops/apply/targets.py", "label_smoothing * mass * logits.mean(-1)", "0 * mass * logits.mean(-1)", TARGETS),
+    Fault("label weight is the drawn lambda", "mixops/mixers/base.py", 'weight = lam.copy() if self.label == "sampled" else mask_means(params, height, width)', "weight = lam.copy()"),
+    Fault("box area not clipped", "mixops/mixers/boxes.py", "np.minimum(middle + half, side)", "middle + half"),
+    Fault("box off by one", "mixops/mixers/boxes.py", "np.minimum(middle + half, side)", "np.minimum(middle + half + 1, side)"),
+    Fault("box of the side, not its root", "mixops/mixers/cutmix.py", "np.sqrt(1 - draw.lam)", "(1 - draw.lam)"),
+    Fault("box of the partner's share", "mixops/mixers/cutmix.py", "np.sqrt(1 - draw.lam)", "np.sqrt(draw.lam)"),
+    Fault("height and width exchanged", "mixops/mixers/boxes.py", "((Y0, Y1, cy, height), (X0, X1, cx, width))", "((Y0, Y1, cy, width), (X0, X1, cx, height))"),
+    Fault("centre of rows used for columns", "mixops/mixers/boxes.py", "(X0, X1, cx, width)", "(X0, X1, cy, width)"),
+    Fault("Gaussian normalised by the height alone", "mixops/mixers/gmix.py", "1) * height * width)", "1) * height * height)"),
+    Fault("Gaussian's roles not exchanged below one half", "mixops/mixers/gmix.py", '(lam < 0.5) & (self.convention == "authors")', '(lam < 0) & (self.convention == "authors")'),
+    Fault("conventions of GMix exchanged", "mixops/mixers/gmix.py", '(1 if self.convention == "authors" else 2)', '(2 if self.convention == "authors" else 1)'),
+    Fault("K Gaussians of a pair apart", "mixops/mixers/gmix.py", "np.floor(draw.cx * width)[:, None]", "np.floor(draw.cx * width)[:, None] + np.arange(lam.shape[1])"),
+    Fault("mean of a Gaussian half a pixel off", "mixops/masks.py", "x = ends - (middle + 0.5)", "x = ends - middle"),
+    Fault("HMix outside by the paper's weight", "mixops/mixers/hmix.py", 'self.convention == "authors" else', 'self.convention == "nobody" else'),
+    Fault("HMix divides by zero", "mixops/mixers/hmix.py", "np.divide(lam, free, out=np.zeros_like(lam), where=free > 0)", "np.float64(1) * lam / free"),
+    Fault("lambda shared by all rows by accident", "mixops/mixers/base.py", "u[:, _SHARED:].reshape(len(u)", "np.broadcast_to(u[:1, _SHARED:], u[:, _SHARED:].shape).reshape(len(u)"),
+    Fault("lambda shared by the outputs of a pair", "mixops/mixers/base.py", "lam = -np.sort(-lam, axis=1)", "lam = np.repeat(lam[:, :1], lam.shape[1], 1)"),
+    Fault("lambdas rise along k", "mixops/mixers/base.py", "np.argsort(-masks.weight, axis=1", "np.argsort(masks.weight, axis=1"),
+    Fault("lambda is never below one half", "mixops/mixers/base.py", "np.where(u[..., 2] < 0.5, -half, half)", "half"),
+    Fault("lambda's law has another alpha", "mixops/mixers/base.py", "-np.log1p(-u[..., 0]) / alpha", "-np.log1p(-u[..., 0]) / (alpha + 0.5)"),
+    Fault("lambda not rounded to float32", "mixops/mixers/base.py", ".astype(np.float32).astype(np.float64)", ""),
+    Fault("prob turned round", "mixops/mixers/base.py", "u[:, APPLY] >= self.prob", "u[:, APPLY] < self.prob"),
+    Fault("prob leaves the label mixed", "mixops/mixers/base.py", "for array in (masks.lam, masks.weight, masks.dense)", "for array in (masks.lam, masks.dense)"),
+    Fault("draw='batch' draws for rows", "mixops/mixers/base.py", "return np.zeros_like(block_of_row)", "return block_of_row"),
+    Fault("partner not inverted", "mixops/pairing/blocks.py", "partner[self.rows] = self.columns", "partner[:] = self.columns"),
+    Fault("everybody his own partner", "mixops/pairing/blocks.py", "np.roll(rows, -k)", "np.roll(rows, 0)"),
+    Fault("rank forgotten in the key", "mixops/key.py", "[block, self.rank, self.step, self.epoch]", "[block, 0, self.step, self.epoch]"),
+    Fault("epoch forgotten in the key", "mixops/key.py", "[block, self.rank, self.step, self.epoch]", "[block, self.rank, self.step, 0]"),
+    Fault("streams share their words", "mixops/key.py", "[self.seed, stream]", "[self.seed, 0]"),
+    Fault("switch takes labels from another member", "mixops/mixers/switch.py", "for masks in drawn])[choice, rows]", "for masks in drawn])[choice if name != 'weight' else 0 * choice, rows]"),
+    Fault("switch ignores its weights", "mixops/mixers/switch.py", "np.cumsum(np.asarray(self.weights))", "np.cumsum(np.ones(len(self.weights)))"),
+    Fault("FMix label is the mean of another cut", "mixops/mixers/fmix.py", "return masks.reshape(u, k, height, width), counts / pixels", "return masks.reshape(u, k, height, width), counts / (pixels + 1)"),
+    Fault("joined plans point into the first batch", "mixops/plan.py", "plan.partner + start", "plan.partner", TARGETS),
+    Fault("JSON keeps six digits", "mixops/plan.py", "None if array is None else array.tolist()", "None if array is None else array.round(6).tolist()", TARGETS),
+    Fault("accuracy forgets the partner", "mixops/plan.py", "own[self.partner][:, None]", "own[:, None]", TARGETS),
+    Fault("uint8 truncated", "mixops/kernels/blend/eager.py", "mixed.round_().clamp_(0, 255)", "mixed.clamp_(0, 255)", PIXELS),
+    Fault("uint8 scaled by 1/256", "mixops/apply/images.py", "unit = 255.0 if", "unit = 256.0 if", PIXELS),
+    Fault("mean not divided by std", "mixops/apply/images.py", "1 / (unit * s), -m / s", "1 / (unit * s), -m", PIXELS),
+    Fault("mask turned round", "mixops/kernels/blend/eager.py", "mask * a + (1 - mask) * b", "(1 - mask) * a + mask * b", PIXELS),
+    Fault("label maps from the wrong side", "mixops/apply/label_maps.py", "torch.where(mask >= 0.5, own, other)", "torch.where(mask >= 0.5, other, own)", ("mixops/apply/test_label_maps.py",)),
+    Fault("keyless calls repeat themselves", "mixops/mixers/keyless.py", "self._step += 1", "self._step += 0", ("mixops/test_call.py",)),
+    Fault("ranks seeded alike mix alike", "mixops/mixers/keyless.py", 'int(os.environ.get("RANK", 0))', "0", ("mixops/test_call.py",)),
+    Fault("CUDA: the wrong tile", "mixops/kernels/blend/cuda.py", "pair, tile = fast, slow", "pair, tile = fast, slow + 1", CUDA),
+    Fault("CUDA: its own partner", "mixops/kernels/blend/cuda.py", "tl.load(pairs + batch + pair)", "tl.load(pairs + pair)", CUDA),
+    Fault("CUDA: masks of the first strip in all", "mixops/kernels/blend/cuda.py", "y = row + i * deep", "y = row", CUDA),
+    Fault("CUDA: masks a pixel late", "mixops/kernels/blend/cuda.py", "later = c + j % C >= C", "later = c + j % C > C", CUDA),
+    Fault("CUDA: bytes of another pixel", "mixops/kernels/blend/cuda.py", "(6 + C) // 4", "(7 + C) // 4", CUDA),
+    Fault("CUDA: two bytes exchanged", "mixops/kernels/blend/cuda.py", "prmt.b32 $1, $4, 0x4B000000, 0x7441;", "prmt.b32 $1, $4, 0x4B000000, 0x7442;", CUDA),
+    Fault("CUDA: bits of a word's first pixels in all", "mixops/kernels/blend/cuda.py", ">> (p & 31)", ">> (p & 15)", CUDA),
+    Fault("CUDA: a pair's only output not scaled", "mixops/kernels/blend/cuda.py", "value = value * scales[i] + biases[i]", "value = value * scales[i]", CUDA),
+    Fault("CUDA: loads put off", "mixops/kernels/blend/cuda.py", "    tl.debug_barrier()\n    difference", "    difference", CUDA),
+    Fault("CUDA: bits from the highest", "mixops/kernels/blend/launch.py", 'bitorder="little"', 'bitorder="big"', CUDA),
+    Fault("CUDA: no box where there is a bell", "mixops/kernels/blend/launch.py", "(p[..., DV] == 0)).all() else BOTH", "(p[..., DV] == 0)).all() else BELL", CUDA),
+    Fault("CUDA: division one off", "mixops/kernels/blend/launch.py", "-(-(1 << 31 + shift) // d)", "(1 << 31 + shift) // d", CUDA),
+    Fault("two channels exchanged on the way to planes", "mixops/kernels/blend/cpu.py", "out[side, w + x] = rows[at, 3 * x + 1]", "out[side, w + x] = rows[at, 3 * x + 2]", ("mixops/kernels/test_blend_cpu.py",)),
+    Fault("binary masks turned round", "mixops/kernels/blend/cpu.py", "float32(binary[b, j, y, x])", "1 - float32(binary[b, j, y, x])", ("mixops/mixers/test_fmix.py", "mixops/test_inputs.py")),
+    Fault("the compiler traces the draw", "mixops/runtime/uncompiled.py", "if torch.compiler.is_compiling():", "if False:", ("mixops/test_call.py",)),
+)  # fmt: skip
+
+
+def copy_to(root: Path) -> None:
+    """A copy of what the tests need, compiled kernels included."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, symlinks=True)
+        else:
+            shutil.copy2(source, root / name)
+
+
+def run_tests(root: Path, tests: tuple[str, ...], limit: float) -> tuple[bool, str]:
+    """Whether the tests pass in the copy, and the first that did not."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            [*command, *[f"tests/{name}" for name in tests]], cwd=root, env=environment, capture_output=True, text=True,
+            timeout=limit,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False, f"no end within {limit:.0f} s"
+    if done.returncode not in (0, 1):  # 1: tests failed; all else is not a test's verdict
+        first = next((line for line in done.stdout.splitlines() if line.startswith("ERROR")), "")
+        if not first:
+            raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return False, first
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 0, failed[0].split(" - ")[0] if failed else ""
+
+
+def attempt(fault: Fault | None, limit: float) -> tuple[bool, str, float]:
+    """Whether the tests pass with a fault (with none: all tests that faults name), the first that fails, seconds."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        root = Path(folder)
+        copy_to(root)
+        if fault is not None:
+            fault.plant(root)
+        tests = tuple(dict.fromkeys(name for f in FAULTS for name in f.tests)) if fault is None else fault.tests
+        passed, first = run_tests(root, tests, limit)
+    return passed, first, time.monotonic() - began
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Plant the faults whose names contain this.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Copies that run side by side.")] = os.cpu_count() or 1,
+    limit: Annotated[float, typer.Option(help="Seconds that the tests may take in one copy.")] = 900.0,
+) -> None:
+    """Plants faults one by one and says which test caught each."""
+    console = Console()
+    chosen = [fault for fault in FAULTS if only in fault.name]
+    cases: list[Fault | None] = [None, *chosen]
+    with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(jobs) as pool:
+        task = progress.add_task("planting faults", total=len(cases))
+
+        def try_one(fault: Fault | None) -> tuple[bool, str, float]:
+            result = attempt(fault, limit)
+            progress.advance(task)
+            return result
+
+        results = list(pool.map(try_one, cases))
+    table = Table("fault", "file", "caught by", "seconds")
+    survivors = []
+    for fault, (passed, first, seconds) in zip(cases, results, strict=True):
+        if fault is None:
+            table.add_row("none", "", f"[red]{first}" if not passed else "nothing, as it must", f"{seconds:.0f}")
+        else:
+            table.add_row(
+                fault.name, fault.file, "[red]survived" if passed else first.removeprefix("FAILED "), f"{seconds:.0f}"
+            )
+            survivors += [fault.name] if passed else []
+    console.print(table)
+    if not results[0][0]:
+        console.print("the tests fail without any fault: the verdicts above mean nothing")
+        raise typer.Exit(2)
+    console.print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults caught")
+    if survivors or not chosen:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
