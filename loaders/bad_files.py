@@ -15,10 +15,6 @@ _log = logging.getLogger("mixstage")
 OnError = Literal["raise", "skip"]
 
 
-class BadFile(Exception):
-    """A file cannot be used; the message says why, without the name."""
-
-
 class BadFiles:
     """Bad samples by id, shared by the threads of a loader, and the policy for them.
 

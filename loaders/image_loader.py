@@ -16,24 +16,23 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mixops.apply.images import mix_images
-from mixops.apply.targets import check_smoothing, mix_targets
+from mixops.apply.targets import check_smoothing
 from mixops.augment.crops import CenterCrop, CropLaw, RandomResizedCrop
+from mixops.augment.flips import check_flip
 from mixops.key import Key
 from mixops.mixers.base import Mixer
-from mixops.pairing.blocks import shorten
-from mixops.plan import MixPlan, concatenate
-from mixops.runtime.devices import to_device
+from mixops.plan import MixPlan
 
-from .backends.base import Backend, Job, RawBatch, find_backend
+from .backends.base import Backend, BackendConfig, find_backend
 from .bad_files import BadFiles, OnError
-from .epoch import Epoch, Finish, Prepare
+from .epoch import Epoch
+from .output import Output
 from .ranks import find_rank, warn_if_alone
 from .schedule import Schedule
 from .sources.folder import Index
 from .state import LoaderState
 from .stats import LoaderStats, Meter
-from .step import Draw, Recipe
+from .step import StepPlan, StepPlanner
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -111,23 +110,25 @@ class ImageLoader:
         self.device = _device(device)
         self._crop: CropLaw
         if train:
-            self._crop = RandomResizedCrop(scale, ratio, flip)
+            self._crop = RandomResizedCrop(scale, ratio)
         else:
             self._crop = CenterCrop(round(max(self._size) / 0.875) if val_resize is None else val_resize, self._size)
+        check_flip(flip)
+        self._flip = flip if train else 0.0
         self._rank, self._world_size, self._mix_group = rank, world_size, mix_group
         self._seed = Key(seed).seed
         self._shuffle = train if shuffle is None else shuffle
         self._drop_last = train if drop_last is None else drop_last
-        self._output: dict[str, Any] = {"mean": mean, "std": std, "dtype": dtype, "memory_format": memory_format}
-        self._smoothing = smoothing
         self._num_threads, self._prefetch, self._timeout = num_threads, prefetch, timeout
 
         self._kind = kind
         self.dataset: Index = kind.read_index(root)
-        self._labels = torch.from_numpy(self.dataset.labels)
+        self._output = Output(
+            torch.from_numpy(self.dataset.labels), self.num_classes, self.device, mean, std, dtype, memory_format, smoothing
+        )
         self._bad = BadFiles(self.dataset.name, on_error, max_bad)
         self._bad.known.update(self.dataset.broken)
-        self._engine: tuple[Job, Backend] | None = None
+        self._engine: tuple[BackendConfig, Backend] | None = None
 
         self._epoch, self._step = 0, 0  # where the next iterator begins
         self._rest_only = False  # whether this epoch was asked for by number, even if nothing is left of it
@@ -172,27 +173,32 @@ class ImageLoader:
         """Steps of an epoch."""
         return len(self.schedule)
 
-    def draw(self, epoch: int, step: int) -> Draw:
-        """The samples, windows and flips of a step on this rank, given the bad files found so far."""
-        return Recipe(self.schedule, self._crop, self.dataset.sizes).draw(epoch, step, self._bad.known)
+    def draw(self, epoch: int, step: int) -> StepPlan:
+        """The plan of a step on this rank, given the bad files found so far; nothing is decoded for it."""
+        return self._planner().draw(epoch, step, self._bad.known)
 
     def plan(self, epoch: int, step: int, images: UInt8[Tensor, "b 3 h w"] | None = None) -> MixPlan:
-        """The plan of a step on this rank. A matching needs the step's ``images`` as decoded. Raises ``ValueError``."""
-        if self.mixer is None:
+        """The mixing of a step on this rank. A matching needs the step's ``images`` as decoded. Raises ``ValueError``."""
+        plan = self._planner().mix(epoch, step, images)
+        if plan is None:
             raise ValueError("mixer must be given for a plan, got None")
-        return self._plan(self.schedule, epoch, step, images)
+        return plan
+
+    def _planner(self) -> StepPlanner:
+        return StepPlanner(self.schedule, self.dataset.sizes, self._size, self._crop, self._flip, self.mixer)
 
     # Iteration
 
     def __iter__(self) -> Generator[tuple[Tensor, Tensor], None, None]:
         """An epoch, begun when its first batch is asked for: an iterator that nobody uses does not count as one."""
-        job, backend = self._open()
-        warn_if_alone(job.recipe.schedule.world_size)
+        config, backend = self._open()
+        schedule = config.planner.schedule
+        warn_if_alone(schedule.world_size)
         epoch, step = self._epoch, self._step
-        if step >= len(job.recipe.schedule) and not self._rest_only:
+        if step >= len(schedule) and not self._rest_only:
             epoch, step = epoch + 1, 0
         self._epoch, self._step, self._rest_only = epoch + 1, 0, False
-        running = Epoch(job, backend, self._prepare_steps(job.recipe.schedule, backend.eager), epoch, step)
+        running = Epoch(config, backend, self._output, epoch, step)
         self._meter, self._running = running.meter, weakref.ref(running)
         yield from running
 
@@ -203,53 +209,18 @@ class ImageLoader:
         self._rest_only = True
         self._meter = None
 
-    def _open(self) -> tuple[Job, Backend]:
-        schedule = self.schedule
-        if self._engine is None or self._engine[0].recipe.schedule != schedule:
+    def _open(self) -> tuple[BackendConfig, Backend]:
+        planner = self._planner()
+        if self._engine is None or self._engine[0].planner.schedule != planner.schedule:
             device, stream = self.device, None
             if device.type == "cuda":
                 device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
                 stream = torch.cuda.Stream(device)
-            job = Job(
-                self.dataset, Recipe(schedule, self._crop, self.dataset.sizes), self._bad, *self._size, device, stream,
-                self._num_threads, self._prefetch, self._timeout,
-            )  # fmt: skip
-            self._engine = job, self._kind(job)
+            config = BackendConfig(
+                self.dataset, planner, self._bad, device, stream, self._num_threads, self._prefetch, self._timeout
+            )
+            self._engine = config, self._kind(config)
         return self._engine
-
-    def _prepare_steps(self, schedule: Schedule, eager: bool) -> Prepare:
-        """What becomes of a decoded batch. Refers to the loader's parts, not to a position."""
-        mixer = self.mixer
-        sees_images = mixer is not None and mixer.matching is not None
-
-        def prepare(epoch: int, step: int) -> Finish:
-            drawn = None if mixer is None or sees_images else self._plan(schedule, epoch, step, None)
-
-            def finish(raw: RawBatch) -> tuple[Tensor, Tensor]:
-                images, labels = to_device(raw.images, self.device), self._labels[torch.from_numpy(raw.ids)]
-                labels = to_device(labels, images.device)
-                images = images.permute(0, 3, 1, 2)  # (b, h, w, 3) -> (b, 3, h, w), a view
-                plan = self._plan(schedule, epoch, step, images) if sees_images else drawn
-                mixed = mix_images(images, plan, **self._output, backend="eager" if eager and not images.is_cuda else None)
-                if plan is None:
-                    return mixed, labels
-                return mixed, mix_targets(labels, plan, num_classes=self.num_classes, smoothing=self._smoothing)
-
-            return finish
-
-        return prepare
-
-    def _plan(self, schedule: Schedule, epoch: int, step: int, images: Tensor | None) -> MixPlan:
-        assert self.mixer is not None
-        plans, at = [], 0
-        height, width = self._size
-        for group in schedule.groups(step):
-            mixer = shorten(self.mixer, group.size)
-            key = Key(self._seed, epoch, step, group.index)
-            seen = None if images is None else images[at : at + group.size]
-            plans.append(mixer.plan(key, batch_size=group.size, height=height, width=width, images=seen))
-            at += group.size
-        return concatenate(plans)
 
     # State
 
@@ -277,6 +248,7 @@ class ImageLoader:
             "dataset": f"{len(self.dataset)} images, {self.dataset.digest}",
             "size": list(self._size),
             "crop": repr(self._crop),
+            "flip": self._flip,
             "mixer": repr(self.mixer),
             "seed": self._seed,
             "global_batch_size": schedule.batch_size,

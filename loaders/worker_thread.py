@@ -1,6 +1,6 @@
 """An iterator that runs in a thread of its own, a bounded number of items ahead.
 
-Whoever takes items waits in one place only, with a timeout. The thread never outlives its ``Background``: ``close``,
+Whoever takes items waits in one place only, with a timeout. The thread never outlives its ``WorkerThread``: ``close``,
 garbage collection and the end of the interpreter stop it. The two sides share C queues and no lock of Python's, which an
 interrupt (Ctrl-C) in the middle of taking it could leave locked.
 """
@@ -16,10 +16,10 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _log = logging.getLogger("mixstage")
-_all: weakref.WeakSet[Background[Any]] = weakref.WeakSet()
+_all: weakref.WeakSet[WorkerThread[Any]] = weakref.WeakSet()
 
 
-class Background(Generic[T]):
+class WorkerThread(Generic[T]):
     """Runs ``items`` in a thread and keeps up to ``depth`` of them ready."""
 
     def __init__(self, items: Generator[T, None, None], depth: int, timeout: float) -> None:
@@ -72,7 +72,7 @@ class _End:
 
 
 class _Shared(Generic[T]):
-    """What both sides know; the thread has no reference to the ``Background``, so that it can be collected."""
+    """What both sides know; the thread has no reference to the ``WorkerThread``, so that it can be collected."""
 
     def __init__(self, depth: int) -> None:
         self.ready: SimpleQueue[T | _End] = SimpleQueue()

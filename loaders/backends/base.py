@@ -1,9 +1,10 @@
-"""What a backend is: decodes, crops, resizes and flips what a draw says, and nothing else.
+"""What a backend is: reads, decodes, crops, resizes and flips what a step's plan says, and nothing else.
 
-    Recipe.draw(epoch, step)  ->  [ backend ]  ->  uint8 (b, h, w, 3) + ids  ->  mix, normalise, cast, targets (ImageLoader)
+    StepPlanner.draw(epoch, step)  ->  [ backend ]  ->  Decoded: uint8 (b, h, w, 3) + plan  ->  mix, normalise, cast, targets
 
 A backend draws nothing and knows no labels. It keeps no position: ``open(epoch, step)`` starts anywhere. It runs in a
-thread of the loader, one step after the other, and may work ahead of what was taken from it.
+thread of the loader, one step after the other, and may work ahead of what was taken from it. The pixels are worked on by an
+executor of ``pipelines``; the backend's own part is what is read ahead and what becomes of bad files.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 
 from ..bad_files import BadFiles
 from ..sources.folder import Index
-from ..step import Recipe
+from ..step import StepPlan, StepPlanner
 
 if TYPE_CHECKING:
     import torch
@@ -28,20 +28,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class BackendConfig:
     """What a backend needs to know, fixed for its life.
 
-    ``recipe.draw(epoch, step, bad=bad.known)`` says what to show. A backend that finds a sample bad puts id and reason into
-    ``bad.known`` and draws the step anew. ``height`` and ``width`` are those of the output. ``stream`` is the loader's
-    own CUDA stream, current while the backend runs, and ``None`` on the CPU. ``prefetch`` is the number of steps to work
-    ahead, ``timeout`` the seconds after which a wait must become a ``TimeoutError`` that says what was waited for.
+    ``planner.draw(epoch, step, bad=bad.known)`` says what to show. A backend that finds a sample bad puts id and reason
+    into ``bad.known`` and has the step drawn anew. ``stream`` is the loader's own CUDA stream, current while the backend
+    runs, and ``None`` on the CPU. ``prefetch`` is the number of steps to work ahead, ``timeout`` the seconds after which a
+    wait must become a ``TimeoutError`` that says what was waited for.
     """
 
     index: Index
-    recipe: Recipe
+    planner: StepPlanner
     bad: BadFiles
-    height: int
-    width: int
     device: torch.device
     stream: torch.cuda.Stream | None
     num_threads: int
@@ -50,30 +48,29 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class RawBatch:
-    """One step as decoded: NHWC contiguous, on the CPU or on the job's device, and then ready on the job's stream.
+class Decoded:
+    """One step as decoded: NHWC contiguous, on the CPU or on the config's device, and then ready on the config's stream.
 
-    The memory must stay as it is for as long as ``images`` is referenced. ``rejected`` is that of the draw.
+    The memory must stay as it is for as long as ``images`` is referenced.
     """
 
     images: UInt8[Tensor, "b h w 3"]
-    ids: Int64[np.ndarray, " b"]
-    rejected: tuple[int, ...]
+    plan: StepPlan
 
 
 class Backend(Protocol):
-    """Executes draws. A class in a module of the backend's name, which is imported on first use."""
+    """Executes plans. A class in a module of the backend's name, which is imported on first use."""
 
     eager: bool  # whether images are blended by plain torch, as a reference
 
-    def __init__(self, job: Job) -> None: ...
+    def __init__(self, config: BackendConfig) -> None: ...
 
     @staticmethod
     def read_index(root: str | PathLike[str]) -> Index:
         """The samples under ``root``; ``ValueError`` where there are none."""
         ...
 
-    def open(self, epoch: int, step: int) -> Generator[RawBatch, None, None]:
+    def open(self, epoch: int, step: int) -> Generator[Decoded, None, None]:
         """The steps ``step``, ``step + 1``, ... of an epoch to its end.
 
         A generator: closing it, at any point, ends its threads and drops what was worked ahead.
@@ -90,6 +87,7 @@ _BACKENDS = {  # name: (class, what it needs, extra that installs it)
     "ffcv": ("Ffcv", "ffcv", "ffcv"),
     "torchvision": ("Torchvision", "torchvision", "bench"),
 }
+BACKENDS = tuple(_BACKENDS)
 
 
 def find_backend(name: str) -> type[Backend]:

@@ -17,10 +17,11 @@ import numpy as np
 import typer
 from jaxtyping import Int64
 
-from ..bad_files import BadFile
+from pipelines.bad_file import BadFile
+from pipelines.pillow import decode as decode_pixels
+
 from ..sources.folder import Index, read_index, run_with_progress
 from ..sources.headers import check_bytes
-from ..sources.pillow_decode import decode as decode_pixels
 
 _CHUNK = 64
 

@@ -26,7 +26,8 @@ from jaxtyping import Int64
 from rich.console import Console
 from rich.progress import Progress
 
-from ..bad_files import BadFile
+from pipelines.bad_file import BadFile
+
 from .headers import CutShort, image_size
 
 _log = logging.getLogger("mixstage")

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
-from ..bad_files import BadFile
+from pipelines.bad_file import BadFile
 
 MAX_PIXELS = 178_956_970  # Pillow's limit for what it takes to be a decompression bomb
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from ..bad_files import BadFile
+from pipelines.bad_file import BadFile
+
 from .folder import EXTENSIONS, Index, cache_file, cached_arrays, locked, run_with_progress, write_cache
 from .headers import CutShort, image_size
 

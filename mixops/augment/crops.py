@@ -1,45 +1,72 @@
-"""Crop windows and flips, drawn from a key for whole batches.
+"""Crop windows, drawn from a key for whole batches, and the plan of what is cut out of each image.
 
 A window is (top, left, height, width) in pixels of the stored image (EXIF rotation not applied, as in torchvision); every
-backend cuts it out and resizes it to the output size. Row i of a global batch has its own ``WORDS`` random words, so a
-window depends on (seed, epoch, step, row) and on the image's size, not on the ranks or the other rows.
+backend cuts it out and resizes it to the output size. ``words.py`` says which random numbers it is drawn from.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from ..key import Key, Stream
+from ..key import Key
+from .flips import draw_flips
+from .words import LEFT, TOP, TRIES, row_words
 
-_TRIES = 10  # as in torchvision
-WORDS = 24  # per row: (area, aspect) of each try, top, left, flip, and one that is not used (blocks have four words)
+
+@dataclass(frozen=True, eq=False)
+class CropPlan:
+    """What is cut out of each of b decoded images, and how it becomes an output of ``size`` (height, width).
+
+    ``windows`` are (top, left, height, width) in pixels of the stored image: whole numbers that are cut out first, or, where
+    they ``spill``, any numbers, and the filter reads beyond their edges, as a crop of a resized image does. ``flips`` says
+    which are then mirrored left to right.
+    """
+
+    windows: Float64[np.ndarray, "b 4"]
+    flips: Bool[np.ndarray, " b"]
+    size: tuple[int, int]
+    spill: bool
 
 
 class CropLaw(Protocol):
-    """Draws windows and flips for rows of a global batch, given the sizes of their images."""
+    """Draws windows for rows of a global batch, given the sizes of their images."""
 
-    def draw(
-        self, key: Key, rows: Int64[np.ndarray, " b"], sizes: Int64[np.ndarray, "b 2"]
-    ) -> tuple[Float64[np.ndarray, "b 4"], Bool[np.ndarray, " b"]]:
-        """Windows (top, left, height, width) and flips; ``rows`` contiguous, ``sizes`` (height, width)."""
+    spill: ClassVar[bool]  # as in ``CropPlan``
+
+    def windows(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"]) -> Float64[np.ndarray, "b 4"]:
+        """Windows (top, left, height, width); ``u`` as ``row_words`` draws it, ``sizes`` (height, width)."""
         ...
+
+
+def draw_crops(
+    key: Key,
+    rows: Int64[np.ndarray, " b"],
+    sizes: Int64[np.ndarray, "b 2"],
+    law: CropLaw,
+    flip: float,
+    size: tuple[int, int],
+) -> CropPlan:
+    """The crops and flips of contiguous ``rows`` of the global batch that ``key`` names; ``sizes`` (height, width)."""
+    u = row_words(key, rows)
+    return CropPlan(law.windows(u, sizes), draw_flips(u, flip), size, law.spill)
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """torchvision's ``RandomResizedCrop`` followed by ``RandomHorizontalFlip(flip)``; windows have whole pixels.
+    """torchvision's ``RandomResizedCrop``; windows have whole pixels.
 
-    ``scale`` is the range of the area's share, ``ratio`` that of width / height, ``flip`` a probability.
+    ``scale`` is the range of the area's share, ``ratio`` that of width / height.
     """
+
+    spill: ClassVar[bool] = False
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio"):
@@ -48,35 +75,29 @@ class RandomResizedCrop:
                 limit = "0 < low <= high" + (" <= 1" if name == "scale" else "")
                 raise ValueError(f"{name} must be a pair with {limit}, got {getattr(self, name)!r}")
             object.__setattr__(self, name, value)
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip must be a probability in [0, 1], got {self.flip!r}")
 
-    def draw(
-        self, key: Key, rows: Int64[np.ndarray, " b"], sizes: Int64[np.ndarray, "b 2"]
-    ) -> tuple[Float64[np.ndarray, "b 4"], Bool[np.ndarray, " b"]]:
+    def windows(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"]) -> Float64[np.ndarray, "b 4"]:
         """Windows of the first of ten tries that fits inside the image, else the largest central one."""
-        u = key.uniform(Stream.CROP, (len(rows), WORDS), start=int(rows[0]) * WORDS)
         full = sizes.astype(np.float64)
         height, width = full[:, :1], full[:, 1:]
 
         low, high = self.scale
-        area = height * width * (low + (high - low) * u[:, :_TRIES])  # (b, tries)
+        area = height * width * (low + (high - low) * u[:, :TRIES])  # (b, tries)
         low, high = (math.log(r) for r in self.ratio)
-        aspect = np.exp(low + (high - low) * u[:, _TRIES : 2 * _TRIES])
+        aspect = np.exp(low + (high - low) * u[:, TRIES : 2 * TRIES])
         w, h = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
         fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
         first = fits.argmax(1)[:, None]
         h, w = np.take_along_axis(h, first, 1), np.take_along_axis(w, first, 1)
-        top = np.floor(u[:, 20:21] * (height - h + 1))
-        left = np.floor(u[:, 21:22] * (width - w + 1))
+        top = np.floor(u[:, TOP, None] * (height - h + 1))
+        left = np.floor(u[:, LEFT, None] * (width - w + 1))
 
         low, high = self.ratio
         central_h = np.where(width / height < low, np.rint(width / low), height)
         central_w = np.where(width / height > high, np.rint(height * high), width)
         centre = [(height - central_h) // 2, (width - central_w) // 2, central_h, central_w]
         any_fits = fits.any(1, keepdims=True)
-        windows = np.where(any_fits, np.concatenate([top, left, h, w], 1), np.concatenate(centre, 1))
-        return windows, u[:, 22] < self.flip
+        return np.where(any_fits, np.concatenate([top, left, h, w], 1), np.concatenate(centre, 1))
 
 
 @dataclass(frozen=True)
@@ -89,19 +110,17 @@ class CenterCrop:
 
     resize: int
     size: tuple[int, int]  # height, width
+    spill: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.resize < max(self.size):
             raise ValueError(f"val_resize must be at least size={max(self.size)}, got {self.resize}")
 
-    def draw(
-        self, key: Key, rows: Int64[np.ndarray, " b"], sizes: Int64[np.ndarray, "b 2"]
-    ) -> tuple[Float64[np.ndarray, "b 4"], Bool[np.ndarray, " b"]]:
+    def windows(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"]) -> Float64[np.ndarray, "b 4"]:
         """The same window for every row whose image has the same size; nothing is random."""
         short = sizes.min(1, keepdims=True)
         resized = self.resize * sizes // short  # torchvision: int(resize * long / short)
         crop = np.array(self.size)
         start = np.rint((resized - crop) / 2)  # torchvision: int(round(...)), halves to even
         scale = sizes / resized
-        windows = np.concatenate([start * scale, crop * scale], 1)
-        return windows, np.zeros(len(rows), bool)
+        return np.concatenate([start * scale, crop * scale], 1)

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
+from ..bad_file import BadFile
+
 VERSION = 2
 JPEG, RAW = 0, 1
 INT, IMAGE = 1, 2  # ids of FFCV's field types
@@ -43,10 +45,6 @@ COLUMNS: dict[int, np.dtype[Any]] = {  # what the metadata hold for each field t
 _STORED = (IMAGE, 3, 4, 5, 6)  # field types that have a record a sample
 _MAGIC = b"mixstage"
 _FOOTER = struct.Struct("<Q8s")
-
-
-class CorruptRecord(RuntimeError):
-    """A record is not what was written; the message says why, without the sample's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,11 +182,11 @@ class Beton:
     def read(self, images: Images, sample: int) -> bytes:
         """A record of an image field, checked: against its checksum where there is one, else its header and its end.
 
-        Raises ``CorruptRecord``, and ``RuntimeError`` if the file is no longer as long as it was.
+        Raises ``BadFile``, and ``RuntimeError`` if the file is no longer as long as it was.
         """
         size = int(images.size[sample])
         if not size:
-            raise CorruptRecord("its metadata point to no record of the file")
+            raise BadFile("its metadata point to no record of the file")
         record = os.pread(self._file, size, int(images.pointer[sample]))
         if len(record) != size:
             self.check_length()
@@ -206,18 +204,18 @@ class Beton:
         checksums = self.annotations.checksums
         if checksums is not None:
             if checksum(self.rows[sample], record) != checksums[sample]:
-                raise CorruptRecord("does not match its checksum")
+                raise BadFile("does not match its checksum")
             return
         height, width = int(images.height[sample]), int(images.width[sample])
         if images.mode[sample] == RAW:
             if len(record) != 3 * height * width:
-                raise CorruptRecord(f"has {len(record)} bytes for {height} x {width} raw pixels")
+                raise BadFile(f"has {len(record)} bytes for {height} x {width} raw pixels")
         elif images.mode[sample] != JPEG:
-            raise CorruptRecord(f"has the unknown mode {images.mode[sample]}")
+            raise BadFile(f"has the unknown mode {images.mode[sample]}")
         elif jpeg_size(record) != (height, width):
-            raise CorruptRecord(f"its JPEG header does not say {height} x {width} pixels")
+            raise BadFile(f"its JPEG header does not say {height} x {width} pixels")
         elif record.rfind(b"\xff\xd9") < 0:  # the end marker, which compressed data cannot contain
-            raise CorruptRecord("its JPEG ends early")
+            raise BadFile("its JPEG ends early")
 
     def _sizes(self, pointer: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Bytes of the record at each pointer, 0 where none begins there or it runs past the end of the file."""

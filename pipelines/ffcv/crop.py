@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from ffcv.fields.rgb_image import IMAGE_MODES, SimpleRGBImageDecoder
@@ -16,8 +16,9 @@ from ffcv.libffcv import imdecode
 from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.state import State
-from jaxtyping import Bool, Float64, Int64
 
+from mixops.augment.crops import CropLaw, draw_crops
+from mixops.augment.flips import check_flip
 from mixops.key import Key
 
 from ..resize import resized_crop, workspace
@@ -25,28 +26,19 @@ from ..resize import resized_crop, workspace
 WINDOW, FLIP, STATUS = 2, 3, 4  # places in the decoder's memory
 
 
-class Law(Protocol):
-    """Draws windows and flips, as the laws of ``mixops.augment.crops`` do."""
-
-    def draw(
-        self, key: Key, rows: Int64[np.ndarray, " b"], sizes: Int64[np.ndarray, "b 2"]
-    ) -> tuple[Float64[np.ndarray, "b 4"], Bool[np.ndarray, " b"]]:
-        """Windows (top, left, height, width) in pixels and flips, for rows of a global batch and their images' sizes."""
-        ...
-
-
 class PlannedCrop(SimpleRGBImageDecoder):
     """Decodes, crops by a law, resizes with Pillow's antialiased bilinear filter and flips; for a ``MixLoader``.
 
-    ``size`` is (height, width) of the output. ``law`` is drawn from ``Key(seed, epoch, step)``, for instance
-    ``mixops.augment.crops.RandomResizedCrop()``: windows and flips are those of an ``ImageLoader`` of equal seed and batch
-    size. ``spill`` lets the filter read beyond the window, for laws that crop after the resize (``CenterCrop`` there).
+    ``size`` is (height, width) of the output. ``law``, for instance ``mixops.augment.crops.RandomResizedCrop()``, is drawn
+    from ``Key(seed, epoch, step)``, and so are flips, with probability ``flip``: windows and flips are those of an
+    ``ImageLoader`` of equal seed and batch size. ``CenterCrop`` is for validation, with ``flip=0``.
     A record that libffcv cannot decode is a ``RuntimeError`` in the training loop.
     """
 
-    def __init__(self, size: tuple[int, int], law: Law, *, spill: bool = False) -> None:
+    def __init__(self, size: tuple[int, int], law: CropLaw, *, flip: float = 0.5) -> None:
         super().__init__()
-        self.size, self.law, self.spill = size, law, spill
+        check_flip(flip)
+        self.size, self.law, self.flip = size, law, flip
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, tuple[AllocationQuery, ...]]:
         height, width = int(self.metadata["height"].max()), int(self.metadata["width"].max())
@@ -59,7 +51,7 @@ class PlannedCrop(SimpleRGBImageDecoder):
     def generate_code(self) -> Callable[..., Any]:
         """The compiled loop over a batch; it reads windows and flips from its memory and leaves the status there."""
         read, each, decode_jpeg = self.memory_read, Compiler.get_iterator(), Compiler.compile(imdecode)
-        jpeg, raw, spill = IMAGE_MODES["jpg"], IMAGE_MODES["raw"], self.spill
+        jpeg, raw, spill = IMAGE_MODES["jpg"], IMAGE_MODES["raw"], self.law.spill
 
         def decode(batch_indices, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
             out, pixels, window, flip, status, rows, across, down = memory
@@ -90,9 +82,9 @@ class PlannedCrop(SimpleRGBImageDecoder):
     def plan(self, memory: tuple[Any, ...], slot: int, key: Key, rows: np.ndarray, ids: np.ndarray) -> None:
         """Draws the windows and flips of a batch and puts them where the compiled loop reads them."""
         sizes = np.stack([self.metadata["height"][ids], self.metadata["width"][ids]], 1).astype(np.int64)
-        windows, flips = self.law.draw(key, rows, sizes)
-        memory[WINDOW][slot][: len(ids)] = windows
-        memory[FLIP][slot][: len(ids), 0] = flips
+        crops = draw_crops(key, rows, sizes, self.law, self.flip, self.size)
+        memory[WINDOW][slot][: len(ids)] = crops.windows
+        memory[FLIP][slot][: len(ids), 0] = crops.flips
 
     def failures(self, memory: tuple[Any, ...], slot: int, ids: np.ndarray) -> list[int]:
         """The samples of a batch that could not be decoded."""

@@ -29,7 +29,8 @@ from mixops.key import Key
 from mixops.mixers.base import Mixer
 from mixops.runtime.threads import run_sliced
 
-from .beton import IMAGE, Beton, CorruptRecord
+from ..bad_file import BadFile
+from .beton import IMAGE, Beton
 from .compiled import compiled_code_kept
 from .crop import PlannedCrop
 from .epoch import Batch, Batches, EpochThread
@@ -143,7 +144,7 @@ class MixLoader(Loader):
             for images in self._images:
                 for sample in ids[start:stop].tolist():
                     self._beton.read(images, sample)
-        except CorruptRecord as error:
+        except BadFile as error:
             raise RuntimeError(f"{self.name(sample)}: {error}") from error
 
     def name(self, sample: int) -> str:

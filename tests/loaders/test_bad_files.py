@@ -19,8 +19,8 @@ from support.images import DAMAGE, awkward, damage, encoded, make_jpeg_folder, p
 from torchvision.transforms import functional as F
 
 from loaders import ImageLoader
-from loaders.bad_files import BadFile
 from loaders.sources.headers import check_bytes
+from pipelines.bad_file import BadFile
 
 BACKENDS = ("dali", "torchvision")
 RECORD_DAMAGE = tuple(kind for kind in DAMAGE if kind not in ("missing", "folder"))  # what can become of a record

@@ -447,17 +447,19 @@ def test_stats_and_log(jpeg_folder, caplog):
 # CUDA, as far as it goes without
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_graph_for_cuda(whole):
+@pytest.mark.parametrize("spill", [False, True])
+def test_graph_for_cuda(spill):
     """The graph that cannot run here can be written down: DALI accepts its operators, devices and arguments."""
     from nvidia import dali
 
-    from loaders.backends.dali import _graph
+    from pipelines.dali.decode import DecodeOptions, _graph
+
+    def device(inputs, device_id):
+        return _graph(lambda: None, inputs, DecodeOptions(4, spill, 1, 2, device_id)).device
 
     with dali.Pipeline(batch_size=4, num_threads=1, device_id=None):
-        images = _graph(lambda: None, 4, (32, 48), "mixed", whole)
-        assert images.device == "gpu"
-        assert _graph(lambda: None, 1 if whole else 3, (32, 48), "cpu", whole).device == "cpu"
+        assert device(5, 0) == "gpu"
+        assert device(1 if spill else 3, None) == "cpu"
 
 
 # Ranks

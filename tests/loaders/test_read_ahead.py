@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from loaders.backends.base import Job
-from loaders.bad_files import BadFile, BadFiles
+from loaders.backends.base import BackendConfig
+from loaders.bad_files import BadFiles
 from loaders.read_ahead import read_steps
 from loaders.schedule import Schedule
 from loaders.sources.folder import Index
-from loaders.step import Recipe, replacement
+from loaders.step import StepPlanner, replacement
 from mixops.augment.crops import RandomResizedCrop
 from mixops.key import Key
+from pipelines.bad_file import BadFile
 
 
-def job(n=50, batch=8, threads=3, timeout=30.0, **schedule):
+def reading_config(n=50, batch=8, threads=3, timeout=30.0, ahead=2, **schedule):
     files = np.array([b"%03d.jpg" % i for i in range(n)])
     index = Index("/data", files, np.arange(n) % 5, np.full((n, 2), 40), tuple("abcde"))
-    recipe = Recipe(Schedule(n, batch, **schedule), RandomResizedCrop(), index.sizes)
-    return Job(index, recipe, BadFiles(index.name, "skip"), 8, 8, torch.device("cpu"), None, threads, 2, timeout)
+    planner = StepPlanner(Schedule(n, batch, **schedule), index.sizes, (8, 8), RandomResizedCrop(), 0.5)
+    return BackendConfig(index, planner, BadFiles(index.name, "skip"), torch.device("cpu"), None, threads, ahead, timeout)
 
 
 def reading():
@@ -34,25 +35,25 @@ def reading():
 @pytest.mark.parametrize("threads", [1, 3, 20])
 @pytest.mark.parametrize("ahead", [0, 1, 5])
 def test_steps_come_in_order_whatever_finishes_first(threads, ahead):
-    one = job(threads=threads, drop_last=False)
+    one = reading_config(threads=threads, ahead=ahead, drop_last=False)
     delays = random.Random(0)
 
-    def load(sample, window, flip):
+    def load(plan, row):
         time.sleep(delays.random() / 2000)
-        return sample, tuple(window), flip
+        return int(plan.ids[row]), tuple(plan.windows[row]), bool(plan.flips[row])
 
-    steps = list(read_steps(one, 1, 2, load, ahead))
-    assert [s.step for s in steps] == [2, 3, 4, 5, 6]
+    steps = list(read_steps(one, 1, 2, load))
+    assert [s.plan.step for s in steps] == [2, 3, 4, 5, 6]
     for s in steps:
-        draw = one.recipe.draw(1, s.step)
+        draw = one.planner.draw(1, s.plan.step)
         expected = list(zip(draw.ids.tolist(), map(tuple, draw.windows), draw.flips.tolist(), strict=True))
         assert s.items == expected
     assert reading() == []
 
 
 def test_reads_no_further_ahead_than_told():
-    one, seen = job(), set()
-    steps = read_steps(one, 0, 0, lambda sample, window, flip: seen.add(sample), 2)
+    one, seen = reading_config(ahead=2), set()
+    steps = read_steps(one, 0, 0, lambda plan, row: seen.add(int(plan.ids[row])))
     next(steps)
     time.sleep(0.05)
     assert len(seen) == 8 * 3
@@ -66,32 +67,33 @@ def test_replacement_does_not_depend_on_what_was_known(known, ahead):
     """Ten bad samples of fifty, found on the way or known before: the same steps, and the law of replacement.py."""
     bad = set(range(10))
 
-    def load(sample, window, flip):
+    def load(plan, row):
+        sample = int(plan.ids[row])
         if sample in bad:
             raise BadFile("broken")
         return sample
 
-    one = job(drop_last=False, seed=3)
+    one = reading_config(drop_last=False, seed=3, ahead=ahead)
     one.bad.known.update(dict.fromkeys(known, "broken"))
-    for s in read_steps(one, 0, 0, load, ahead):
-        expected = one.recipe.schedule.ids(0, s.step).tolist()
+    for s in read_steps(one, 0, 0, load):
+        expected = one.planner.schedule.ids(0, s.plan.step).tolist()
         rejected = []
         for row, sample in enumerate(expected):
             attempt = 0
             while sample in bad:
                 rejected.append(sample)
-                sample = replacement(Key(3, 0, s.step, row), attempt, 50)
+                sample = replacement(Key(3, 0, s.plan.step, row), attempt, 50)
                 attempt += 1
             expected[row] = sample
-        assert s.items == s.draw.ids.tolist() == expected
-        assert s.draw.rejected == tuple(dict.fromkeys(rejected))
+        assert s.items == s.plan.ids.tolist() == expected
+        assert s.plan.rejected == tuple(dict.fromkeys(rejected))
     assert set(one.bad.known) <= bad
 
 
 def test_windows_are_those_of_the_replacement():
-    one = job()
+    one = reading_config()
     one.index.sizes[:] = np.random.default_rng(0).integers(10, 90, (50, 2))
-    draw = one.recipe.draw(0, 0, bad=set(range(25)))
+    draw = one.planner.draw(0, 0, bad=set(range(25)))
     top, left, height, width = draw.windows.T
     sizes = one.index.sizes[draw.ids]
     assert (draw.ids >= 25).all()
@@ -100,36 +102,36 @@ def test_windows_are_those_of_the_replacement():
 
 
 def test_nothing_but_bad_files():
-    def load(sample, window, flip):
+    def load(plan, row):
         raise BadFile("broken")
 
     with pytest.raises(RuntimeError, match="found no good sample for row 0 of step 0 in 1000 attempts"):
-        list(read_steps(job(), 0, 0, load, 2))
+        list(read_steps(reading_config(), 0, 0, load))
     assert reading() == []
 
 
 def test_errors_of_another_kind_are_not_hidden():
-    def load(sample, window, flip):
+    def load(plan, row):
         raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        list(read_steps(job(), 0, 0, load, 2))
+        list(read_steps(reading_config(), 0, 0, load))
     assert reading() == []
 
 
 def test_slow_file_is_named():
     gate = threading.Event()
-    one = job(timeout=0.2)
-    slow = int(one.recipe.draw(0, 1).ids[4])
+    one = reading_config(timeout=0.2, ahead=1)
+    slow = int(one.planner.draw(0, 1).ids[4])
 
-    def load(sample, window, flip):
-        if sample == slow:
+    def load(plan, row):
+        if plan.ids[row] == slow:
             gate.wait(20)
-        return sample
+        return row
 
-    steps = read_steps(one, 0, 0, load, 1)
-    assert next(steps).step == 0
-    first_of_slice = one.index.name(int(one.recipe.draw(0, 1).ids[3]))
+    steps = read_steps(one, 0, 0, load)
+    assert next(steps).plan.step == 0
+    first_of_slice = one.index.name(int(one.planner.draw(0, 1).ids[3]))
     with pytest.raises(TimeoutError, match=rf"waited 0.2 s for the files of epoch 0, step 1; slow is {first_of_slice}"):
         next(steps)
     gate.set()
@@ -142,11 +144,11 @@ def test_slow_file_is_named():
 def test_closing_does_not_read_on():
     count = []
 
-    def load(sample, window, flip):
-        count.append(sample)
+    def load(plan, row):
+        count.append(row)
         time.sleep(0.01)
 
-    steps = read_steps(job(n=400, batch=100, threads=2), 0, 0, load, 3)
+    steps = read_steps(reading_config(n=400, batch=100, threads=2, ahead=3), 0, 0, load)
     stop = threading.Timer(0.05, lambda: None)
     stop.start()
     one = threading.Thread(target=lambda: next(steps))

@@ -18,9 +18,10 @@ from support.ffcv_data import write_beton, write_folder
 pytest.importorskip("ffcv", reason="ffcv is not installed")
 
 from loaders import ImageLoader
-from loaders.backends.ffcv import Ffcv, jpeg_decoder
+from loaders.backends.ffcv import Ffcv
 from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
 from pipelines.ffcv.beton import Beton
+from pipelines.ffcv.decode import jpeg_decoder
 
 PIXELS: dict[str, Any] = {"mean": None, "std": None, "dtype": torch.uint8, "device": "cpu"}
 COMMON: dict[str, Any] = {**PIXELS, "batch_size": 4, "size": 48, "seed": 7, "drop_last": False}

@@ -18,7 +18,8 @@ from support.ffcv_data import picture, write_beton, write_folder
 from loaders.cli import convert as convert_module
 from loaders.cli.convert import convert
 from loaders.sources.folder import read_index
-from pipelines.ffcv.beton import IMAGE, INT, JPEG, RAW, Beton, CorruptRecord, checksum, jpeg_size
+from pipelines.bad_file import BadFile
+from pipelines.ffcv.beton import IMAGE, INT, JPEG, RAW, Beton, checksum, jpeg_size
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +220,7 @@ def test_any_flipped_bit_of_a_sample_is_found(file: Path) -> None:
                 before = opened.read(1)
             corrupt(file, at, bytes([before[0] ^ (1 << int(rng.integers(8)))]))
             damaged = Beton(file)
-            with pytest.raises(CorruptRecord):
+            with pytest.raises(BadFile):
                 damaged.read(damaged.images("image"), sample)
             corrupt(file, at, before)
     assert all(beton.read(images, sample) for sample in range(beton.samples))
@@ -232,11 +233,11 @@ def test_a_pointer_to_another_record_is_found(file: Path) -> None:
     pointers = beton.metadata.dtype.fields["f0"][1] + beton.column("image").dtype.fields["pointer"][1]  # type: ignore[index]
     corrupt(file, start + pointers, beton.rows[2, pointers : pointers + 8].tobytes())
     damaged = Beton(file)
-    with pytest.raises(CorruptRecord, match="does not match its checksum"):
+    with pytest.raises(BadFile, match="does not match its checksum"):
         damaged.read(damaged.images("image"), 0)
     corrupt(file, start + width + pointers, (12345).to_bytes(8, "little"))
     damaged = Beton(file)
-    with pytest.raises(CorruptRecord, match="point to no record"):
+    with pytest.raises(BadFile, match="point to no record"):
         damaged.read(damaged.images("image"), 1)
 
 
@@ -278,11 +279,11 @@ def test_damage_that_shows_without_checksums(file: Path) -> None:
     }
     for message, (where, value) in damages.items():
         corrupt(file, where, value)
-        with pytest.raises(CorruptRecord, match=message):
+        with pytest.raises(BadFile, match=message):
             beton.read(images, jpeg)
         corrupt(file, at, good)
     images.height[np.flatnonzero(images.mode == RAW)[0]] += 1
-    with pytest.raises(CorruptRecord, match="raw pixels"):
+    with pytest.raises(BadFile, match="raw pixels"):
         beton.read(images, int(np.flatnonzero(images.mode == RAW)[0]))
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loaders.sources.pillow_decode import decode
 from PIL import Image
 from support.images import DAMAGE, awkward, damage, encoded, picture
 
-from loaders.bad_files import BadFile
 from loaders.sources.headers import MAX_PIXELS, CutShort, check_bytes, image_size
-from loaders.sources.pillow_decode import decode
+from pipelines.bad_file import BadFile
 
 KINDS = 17  # of awkward images
 

@@ -15,11 +15,11 @@ import torch
 from support.images import awkward, encoded, make_jpeg_folder, picture
 
 from loaders import ImageLoader
-from loaders.bad_files import BadFile
 from loaders.sources import tar as webdataset
 from loaders.sources.folder import read_index
 from loaders.sources.tar import TarIndex, find_shards, read_tar_index
 from mixops import HMix
+from pipelines.bad_file import BadFile
 
 Member = tuple[str, bytes]
 

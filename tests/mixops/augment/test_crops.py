@@ -13,13 +13,15 @@ from support.images import picture
 from torchvision.transforms import RandomResizedCrop as Torchvision
 from torchvision.transforms import functional as F
 
-from mixops.augment.crops import CenterCrop, RandomResizedCrop
+from mixops.augment.crops import CenterCrop, RandomResizedCrop, draw_crops
+from mixops.augment.flips import check_flip
 from mixops.key import Key
 
 
-def draw(law, sizes, key=None, first=0):
+def draw(law, sizes, key=None, first=0, flip=0.5):
     sizes = np.asarray(sizes)
-    return law.draw(key or Key(1), np.arange(first, first + len(sizes)), sizes)
+    crops = draw_crops(key or Key(1), np.arange(first, first + len(sizes)), sizes, law, flip, (8, 8))
+    return crops.windows, crops.flips
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,7 +83,7 @@ def test_steps_epochs_and_seeds_differ():
 
 def test_flip_probability():
     for flip in (0.0, 0.25, 1.0):
-        _, flips = draw(RandomResizedCrop(flip=flip), [(50, 50)] * 4000)
+        _, flips = draw(RandomResizedCrop(), [(50, 50)] * 4000, flip=flip)
         assert abs(flips.mean() - flip) <= 5 * (flip * (1 - flip) / 4000) ** 0.5
 
 
@@ -91,13 +93,12 @@ def test_centre_window_is_resize_and_centre_crop(size, resize, crop):
     """Resizing the window alone gives torchvision's two steps, to the rounding of Pillow's two passes."""
     image = picture(3, size[1], size[0])
     expected = F.center_crop(F.resize(image, resize, antialias=True), list(crop))
-    (window,), (flip,) = draw(CenterCrop(resize, crop), [size])
+    (window,), _ = draw(CenterCrop(resize, crop), [size])
     top, left, h, w = window
     ours = image.resize(crop[::-1], Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
     difference = np.abs(np.asarray(ours, int) - np.asarray(expected, int))
     assert difference.max() <= 2
     assert difference.mean() < 0.3
-    assert not flip
 
 
 @pytest.mark.parametrize(
@@ -109,12 +110,16 @@ def test_centre_window_is_resize_and_centre_crop(size, resize, crop):
         ({"ratio": (2.0, 1.0)}, "ratio must be a pair with 0 < low <= high, got"),
         ({"ratio": (0.5, float("inf"))}, "ratio must be"),
         ({"ratio": (1.0,)}, "ratio must be"),
-        ({"flip": 1.5}, r"flip must be a probability in \[0, 1\], got 1.5"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         RandomResizedCrop(**arguments)
+
+
+def test_a_flip_is_a_probability():
+    with pytest.raises(ValueError, match=r"flip must be a probability in \[0, 1\], got 1.5"):
+        check_flip(1.5)
 
 
 def test_validation_cannot_crop_more_than_it_resizes_to():

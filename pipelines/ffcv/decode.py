@@ -1,0 +1,85 @@
+"""Records of a .beton file decoded with libffcv, cropped and resized with Pillow's arithmetic, one at a time.
+
+The decoder is called through ctypes, which gives up the GIL; the package ``ffcv`` itself, whose import takes seconds, is not
+imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mixops.augment.crops import CropPlan
+
+from ..bad_file import BadFile
+from .beton import IMAGE, RAW, Beton
+
+_SIZE = ctypes.c_uint32
+
+
+class RecordDecoder:
+    """Reads, decodes, crops and resizes the images of an open .beton file; any number of threads may call it."""
+
+    def __init__(self, beton: Beton) -> None:
+        from ..resize import resized_crop, workspace
+
+        self._beton = beton
+        self._images = beton.images(beton.first(IMAGE))
+        self._decode = jpeg_decoder()
+        self._resize, self._workspace = resized_crop, workspace
+        self._scratch = threading.local()
+
+    def __call__(self, sample: int, crops: CropPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Sample ``sample`` as row ``row`` of ``crops`` shows it. Raises ``BadFile``."""
+        record = self._beton.read(self._images, sample)
+        height, width = int(self._images.height[sample]), int(self._images.width[sample])
+        pixels, workspace = self._memory(crops.size)
+        if self._images.mode[sample] == RAW:
+            image = np.frombuffer(record, np.uint8)
+        else:
+            image = pixels[: 3 * height * width]
+            if self._decode(record, height, width, image):
+                raise BadFile("libffcv cannot decode it")
+        out = np.empty((*crops.size, 3), np.uint8)
+        whole = image.reshape(height, width, 3)
+        self._resize(whole, crops.windows[row], crops.spill, bool(crops.flips[row]), out, *workspace)
+        return out
+
+    def _memory(self, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, " n"], tuple[np.ndarray, ...]]:
+        """This thread's memory for the largest image, and for its resize to ``size``."""
+        if getattr(self._scratch, "size", None) != size:
+            height, width = int(self._images.height.max()), int(self._images.width.max())
+            largest = int((self._images.height * self._images.width).max())
+            self._scratch.memory = np.empty(3 * largest, np.uint8), self._workspace(height, width, size)
+            self._scratch.size = size
+        memory: tuple[Any, Any] = self._scratch.memory
+        return memory
+
+
+@lru_cache(maxsize=1)
+def jpeg_decoder() -> Callable[[bytes, int, int, UInt8[np.ndarray, " n"]], int]:
+    """libffcv's ``decode(record, height, width, out)``: 0 if all went well. Raises ``ImportError`` without FFCV."""
+    spec = importlib.util.find_spec("ffcv")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    libraries = [path for folder in folders for path in folder.glob("_libffcv*.so")]
+    if not libraries:
+        raise ImportError("backend='ffcv' needs FFCV: pip install 'mixstage[ffcv]'")
+    imdecode = ctypes.CDLL(str(libraries[0])).imdecode
+    source: list[type[Any]] = [ctypes.c_char_p, ctypes.c_uint64, _SIZE, _SIZE]
+    crop_and_scale: list[type[Any]] = [_SIZE] * 6 + [ctypes.c_bool] * 2
+    imdecode.argtypes = [*source, ctypes.c_void_p, *crop_and_scale]
+
+    def decode(record: bytes, height: int, width: int, out: UInt8[np.ndarray, " n"]) -> int:
+        whole = (height, width, 0, 0, 1, 1, False, False)
+        status: int = imdecode(record, len(record), height, width, out.ctypes.data, *whole)
+        return status
+
+    return decode
