@@ -19,7 +19,7 @@ import torch
 import typer
 
 from loaders.bench.device import copy_seconds, graph_seconds
-from loaders.bench.kernels import FORMATS, batches
+from loaders.bench.kernel_calls import FORMATS, batches
 from loaders.bench.kernels_cuda import DEVICE, kernel_call
 from loaders.bench.measure import Report, conditions
 from mixops import GMix, HMix

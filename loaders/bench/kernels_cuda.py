@@ -23,7 +23,7 @@ from mixops.mixers.base import Mixer
 
 from ..image_loader import IMAGENET_MEAN, IMAGENET_STD
 from .device import busy_seconds, copy_seconds, graph_seconds
-from .kernels import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
+from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
 from .measure import Report, clock, conditions, quartiles, take_turns
 
 COLUMNS = ("path", "mixer", "K", "result", "GPU µs", "host µs", "images/s", "TB/s", "share of a copy of the same bytes")

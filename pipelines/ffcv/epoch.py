@@ -2,8 +2,7 @@
 
 FFCV's thread dies of an exception without a word and leaves the training loop waiting for ever; it runs on after a
 ``break``; ``next()`` after the end waits for ever too. Here whatever a stage raises is raised in the training loop at the
-step it belongs to, and the thread ends with the iterator. The thread also knows what no stage can: epoch and step. It
-keeps the batch's key and plan where the stages of that batch find them, in a thread-local value.
+step it belongs to, and the thread ends with the iterator. The thread also knows what no stage can: epoch and step.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from queue import Empty
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,51 +19,35 @@ from ffcv.loader.epoch_iterator import IS_CUDA, EpochIterator
 from jaxtyping import Int64
 
 from mixops.key import Key
-from mixops.masks import constant_masks
 from mixops.mixers.base import Mixer
-from mixops.pairing.blocks import shorten
-from mixops.plan import MixPlan
 
-if TYPE_CHECKING:
-    from .loader import MixLoader
+from .batch import Batch, running
+from .crop import PlannedCrop
 
 _POLL = 1.0  # seconds between looks at whether the thread still lives
 
-_running = threading.local()
 
+class PlannedLoader(Protocol):
+    """What an epoch asks of its loader beside what FFCV's own epochs do."""
 
-@dataclass(eq=False)
-class Batch:
-    """A batch on its way through the stages: the samples in it, the key it is drawn from, and the plan once it is drawn."""
-
-    ids: Int64[np.ndarray, " b"]
-    key: Key
+    fname: str
+    batch_size: int
     mixer: Mixer | None
-    plan: MixPlan | None = field(default=None, init=False)
+    crops: dict[int, PlannedCrop]
 
-    def draw(self, height: int, width: int, images: Any) -> MixPlan:
-        """The plan; the first to ask draws it. ``images`` (b, c, h, w) are looked at by a matching."""
-        if self.plan is None:
-            b = len(self.ids)
-            if self.mixer is None:
-                ones = np.ones((b, 1))
-                self.plan = MixPlan(np.arange(b), ones, ones, constant_masks(ones), height, width)
-            else:
-                mixer = shorten(self.mixer, b)
-                self.plan = mixer.plan(self.key, batch_size=b, height=height, width=width, images=images)
-        return self.plan
+    def key(self, epoch: int, step: int) -> Key: ...
 
+    def check_records(self, ids: Int64[np.ndarray, " b"]) -> None: ...
 
-def running_batch() -> Batch:
-    """The batch that the stages of this thread are working on."""
-    batch: Batch = _running.batch
-    return batch
+    def name(self, sample: int) -> str: ...
+
+    def deliver(self, batch: Batch, outputs: tuple[Any, ...]) -> tuple[Any, ...]: ...
 
 
 class EpochThread(EpochIterator):
     """FFCV's thread of an epoch, beginning at a step of it."""
 
-    def __init__(self, loader: MixLoader, order: Sequence[int], epoch: int, step: int) -> None:
+    def __init__(self, loader: PlannedLoader, order: Sequence[int], epoch: int, step: int) -> None:
         self.epoch, self.step = epoch, step  # of the batch at hand
         self.first = step
         self.failure: BaseException | None = None
@@ -88,21 +70,19 @@ class EpochThread(EpochIterator):
         if IS_CUDA:  # copies from this slot's pinned memory must be over before it is written to
             self.cuda_streams[batch_slot].synchronize()
         key = self.loader.key(self.epoch, self.step)
-        batch = _running.batch = Batch(ids, key, self.loader.mixer)
         memory = self.memory_allocations["operation"]
         rows = key.rank * self.loader.batch_size + np.arange(len(ids))  # of the global batch
         try:
-            for node, decoder in self.loader.crops.items():
-                decoder.plan(memory[node], batch_slot, Key(key.seed, key.epoch, key.step), rows, ids)
-            outputs = super().run_pipeline(b_ix, batch_indices, batch_slot, cuda_event)
-            for node, decoder in self.loader.crops.items():
-                if failed := decoder.failures(memory[node], batch_slot, ids):
-                    raise RuntimeError(f"libffcv cannot decode {', '.join(map(self.loader.name, failed))}")
-            return batch, outputs
+            with running(Batch(ids, key, self.loader.mixer)) as batch:
+                for node, decoder in self.loader.crops.items():
+                    decoder.plan(memory[node], batch_slot, Key(key.seed, key.epoch, key.step), rows, ids)
+                outputs = super().run_pipeline(b_ix, batch_indices, batch_slot, cuda_event)
+                for node, decoder in self.loader.crops.items():
+                    if failed := decoder.failures(memory[node], batch_slot, ids):
+                        raise RuntimeError(f"libffcv cannot decode {', '.join(map(self.loader.name, failed))}")
+                return batch, outputs
         except StopIteration as error:  # FFCV would take it for the end of the epoch
             raise RuntimeError("a stage raised StopIteration") from error
-        finally:
-            del _running.batch
 
     def take(self) -> tuple[Batch, tuple[Any, ...]] | None:
         """The next batch, None after the last. Raises ``RuntimeError`` from what a stage raised."""
@@ -148,7 +128,7 @@ class EpochThread(EpochIterator):
 class Batches(Iterator[tuple[Any, ...]]):
     """The batches of an epoch. The thread behind them ends with the last batch, on ``close``, or with this object."""
 
-    def __init__(self, loader: MixLoader, thread: EpochThread) -> None:
+    def __init__(self, loader: PlannedLoader, thread: EpochThread) -> None:
         self._loader, self._thread = loader, thread
         self.close = weakref.finalize(self, thread.end)
 

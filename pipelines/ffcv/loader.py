@@ -30,10 +30,11 @@ from mixops.mixers.base import Mixer
 from mixops.runtime.threads import run_sliced
 
 from ..bad_file import BadFile
+from .batch import Batch
 from .beton import IMAGE, Beton
 from .compiled import compiled_code_kept
 from .crop import PlannedCrop
-from .epoch import Batch, Batches, EpochThread
+from .epoch import Batches, EpochThread
 from .graph import allocate, ordered_stages, pipeline_of
 from .stages import MixImage, MixLabel, MixStage
 

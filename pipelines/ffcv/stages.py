@@ -20,7 +20,7 @@ from ffcv.pipeline.state import State
 from mixops.apply.images import mix_images
 from mixops.apply.targets import check_smoothing, mix_targets
 
-from .epoch import running_batch
+from .batch import running_batch
 
 
 class MixStage(Operation):
