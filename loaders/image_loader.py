@@ -11,18 +11,16 @@ import weakref
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mixops.apply.targets import check_smoothing
-from mixops.augment.crops import CenterCrop, CropLaw, RandomResizedCrop
 from mixops.augment.flips import check_flip
 from mixops.key import Key
 from mixops.mixers.base import Mixer
 from mixops.plan import MixPlan
 
+from .arguments import check_count, check_mixing, crop_law, default_threads, find_device, output_size
 from .backends.base import Backend, BackendConfig, find_backend
 from .bad_files import BadFiles, OnError
 from .epoch import Epoch
@@ -90,29 +88,17 @@ class ImageLoader:
         timeout: float = 300.0,
     ) -> None:
         kind = find_backend(backend)
-        self._size = _pair(size)
+        self._size = output_size(size)
         train = split == "train"
-        if split not in ("train", "val"):
-            raise ValueError(f"split must be 'train' or 'val', got {split!r}")
-        if mixer is not None and not isinstance(mixer, Mixer):
-            raise TypeError(f"mixer must be a mixer of mixops or None, got {mixer!r}")
-        if mixer is not None and not train:
-            raise ValueError(f"mixer must be None for split='val', where nothing is mixed, got {mixer!r}")
-        if smoothing and mixer is None:
-            raise ValueError(f"smoothing must be 0 without a mixer, since labels then are class numbers, got {smoothing}")
-        check_smoothing(smoothing)
-        num_threads = _threads() if num_threads is None else num_threads
+        check_mixing(split, mixer, smoothing)
+        num_threads = default_threads() if num_threads is None else num_threads
         for name, value in (("batch_size", batch_size), ("prefetch", prefetch), ("num_threads", num_threads)):
-            _check_count(name, value)
+            check_count(name, value)
         if not timeout > 0:
             raise ValueError(f"timeout must be positive, got {timeout!r}")
         self.backend, self.batch_size, self.mixer = backend, batch_size, mixer
-        self.device = _device(device)
-        self._crop: CropLaw
-        if train:
-            self._crop = RandomResizedCrop(scale, ratio)
-        else:
-            self._crop = CenterCrop(round(max(self._size) / 0.875) if val_resize is None else val_resize, self._size)
+        self.device = find_device(device)
+        self._crop = crop_law(split, self._size, scale, ratio, val_resize)
         check_flip(flip)
         self._flip = flip if train else 0.0
         self._rank, self._world_size, self._mix_group = rank, world_size, mix_group
@@ -280,34 +266,3 @@ class ImageLoader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    _check_count("size", height)
-    _check_count("size", width)
-    return height, width
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = torch.device(device)
-    if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {str(device)!r}")
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device must be 'cpu' where torch finds no CUDA, got {str(device)!r}")
-    return found
-
-
-def _threads() -> int:
-    """The processors that this rank may use."""
-    ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, len(os.sched_getaffinity(0)) // (int(ranks) if ranks.isdigit() else 1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+from mixops.runtime.ranks import process_group
+
 _log = logging.getLogger("mixstage")
 
 
@@ -16,7 +18,7 @@ def find_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
         raise ValueError(f"rank and world_size must be given together, got rank={rank}, world_size={world_size}")
     if rank is not None and world_size is not None and not 0 <= rank < world_size:
         raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
-    group = _process_group()
+    group = process_group()
     if rank is not None and world_size is not None:
         if group not in (None, (rank, world_size)):
             raise ValueError(
@@ -31,16 +33,8 @@ def find_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
 def warn_if_alone(world_size: int) -> None:
     """Warn if a launcher started several processes and this one knows of no others."""
     launched = os.environ.get("WORLD_SIZE", "1")
-    if world_size == 1 and launched not in ("", "1") and _process_group() is None:
+    if world_size == 1 and launched not in ("", "1") and process_group() is None:
         _log.warning(
             "WORLD_SIZE is %s but torch.distributed is not initialised and no rank is given: each process loads all data",
             launched,
         )
-
-
-def _process_group() -> tuple[int, int] | None:
-    from torch import distributed
-
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return None
-    return distributed.get_rank(), distributed.get_world_size()

@@ -7,11 +7,10 @@ forked from an initialised process, the environment variable RANK that launchers
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from ..key import Key
+from ..runtime.ranks import launched_rank
 
 
 class StepCounter:
@@ -29,7 +28,7 @@ class StepCounter:
         else:
             self._seed = torch.initial_seed() if self._seed is None else self._seed
             seed = self._seed
-        key = Key(seed % 2**64, 0, self._step, _rank())
+        key = Key(seed % 2**64, 0, self._step, launched_rank())
         self._step += 1
         return key
 
@@ -42,9 +41,3 @@ class StepCounter:
         if set(state) != {"seed", "step"}:
             raise ValueError(f"state must have the keys seed and step, got {sorted(state)}")
         self._seed, self._step = int(state["seed"]), int(state["step"])
-
-
-def _rank() -> int:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank()
-    return int(os.environ.get("RANK", 0))

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from ffcv.loader import Loader, OrderOption
 from ffcv.loader.loader import DEFAULT_OS_CACHE
 from ffcv.pipeline import PipelineSpec
@@ -27,6 +26,7 @@ from jaxtyping import Int64
 
 from mixops.key import Key
 from mixops.mixers.base import Mixer
+from mixops.runtime.ranks import process_group
 from mixops.runtime.threads import run_sliced
 
 from ..bad_file import BadFile
@@ -99,10 +99,10 @@ class MixLoader(Loader):
 
     def key(self, epoch: int, step: int) -> Key:
         """The key that a batch's plan is drawn from."""
-        rank = self._rank
-        if rank is None:
-            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        return Key(self.seed, epoch, step, rank)
+        if self._rank is not None:
+            return Key(self.seed, epoch, step, self._rank)
+        group = process_group()
+        return Key(self.seed, epoch, step, 0 if group is None else group[0])
 
     def seek(self, epoch: int, step: int = 0) -> None:
         """Makes the next iteration begin at a step of an epoch, with the batches that it would have had there."""

@@ -106,7 +106,7 @@ FAULTS = (
     Fault("mask turned round", "mixops/kernels/blend/eager.py", "mask * a + (1 - mask) * b", "(1 - mask) * a + mask * b", PIXELS),
     Fault("label maps from the wrong side", "mixops/apply/label_maps.py", "torch.where(mask >= 0.5, own, other)", "torch.where(mask >= 0.5, other, own)", ("mixops/apply/test_label_maps.py",)),
     Fault("keyless calls repeat themselves", "mixops/mixers/keyless.py", "self._step += 1", "self._step += 0", ("mixops/test_call.py",)),
-    Fault("ranks seeded alike mix alike", "mixops/mixers/keyless.py", 'int(os.environ.get("RANK", 0))', "0", ("mixops/test_call.py",)),
+    Fault("ranks seeded alike mix alike", "mixops/runtime/ranks.py", 'int(os.environ.get("RANK", 0))', "0", ("mixops/test_call.py",)),
     Fault("CUDA: the wrong tile", "mixops/kernels/blend/cuda.py", "pair, tile = fast, slow", "pair, tile = fast, slow + 1", CUDA),
     Fault("CUDA: its own partner", "mixops/kernels/blend/cuda.py", "tl.load(pairs + batch + pair)", "tl.load(pairs + pair)", CUDA),
     Fault("CUDA: masks of the first strip in all", "mixops/kernels/blend/cuda.py", "y = row + i * deep", "y = row", CUDA),
