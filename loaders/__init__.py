@@ -1,4 +1,7 @@
-"""Data loaders in the place of torchvision's DataLoader: schedule, crops, mixing, resume, bad files."""
+"""Data loaders in the place of torchvision's DataLoader: schedule, sources, resume, bad files.
+
+Decides what is shown when and what becomes of errors; the pixels are worked on by ``pipelines`` and ``mixops``.
+"""
 
 from __future__ import annotations
 

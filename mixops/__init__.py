@@ -1,4 +1,7 @@
-"""Mathematics of mixed-sample augmentation: keys, plans, mixers, matching, blending kernels, embedding MultiMix."""
+"""Mathematics of mixed-sample augmentation: keys, plans, mixers, matching, blending kernels, embedding MultiMix.
+
+Works on arrays and tensors; knows nothing of DALI, FFCV, files or epochs.
+"""
 
 from .apply.images import mix_images
 from .apply.label_maps import mix_label_maps
