@@ -43,7 +43,7 @@ def claims(results: Path) -> str:
 
 def main() -> None:
     """Writes the table into the README."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     readme = root / "README.md"
     before, _, rest = readme.read_text().partition(START)
     _, _, after = rest.partition(END)

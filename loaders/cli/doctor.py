@@ -157,7 +157,7 @@ def _version(package: str) -> str:
 
 def _environment() -> dict[str, str]:
     """This process's environment, with this very package first on the path."""
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from loaders.cli.convert import convert
+from pipelines.ffcv.beton import Beton
 
 SIZES = ((40, 60), (61, 47), (33, 33), (70, 52), (48, 90))  # (height, width)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loaders.sources.pillow_decode import decode
+from pipelines.pillow import decode
 from PIL import Image
 from support.images import DAMAGE, awkward, damage, encoded, picture
 
