@@ -1,112 +1,91 @@
-"""Crop, antialiased bilinear resize and flip of one image, in Pillow's own arithmetic.
+"""Crop, antialiased resize and flip of uint8 RGB images on the CPU, with the bytes of the installed Pillow.
 
-torchvision resizes PIL images with Pillow: a triangle filter that widens with the reduction, coefficients in fixed point
-with 22 fractional bits, a horizontal pass rounded to 8 bits, then a vertical pass. The same integers here give the same
-bytes, where OpenCV's area filter, which FFCV calls, is off by one to two grey levels on average. (Since version 13 Pillow
-makes the vertical pass first where the height shrinks much more than the width; its result then differs by one level.)
-Serial on purpose: the callers already spread the rows of a batch over threads.
+torchvision and timm resize PIL images with Pillow, so Pillow's bytes are the meaning of a crop here; how they are computed,
+``resize_kernel`` says. Pillow's versions differ in the order of the two passes, which shows in the rounding.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
-from jaxtyping import Float64, Int32, UInt8
+import torch
+from jaxtyping import Bool, Float64, Int64, UInt8
 
-from mixops.runtime.jit import njit
+from mixops.runtime.buffers import empty
+from mixops.runtime.threads import run_sliced
 
-_BITS = 22  # Pillow's PRECISION_BITS for 8-bit images: 32 - 8 - 2
-_HALF = np.int32(1 << (_BITS - 1))
-
-
-def taps(side: int, size: int) -> int:
-    """Largest number of source pixels that one of ``size`` output pixels reads from a side of ``side`` pixels."""
-    return math.ceil(max(side / size, 1.0)) * 2 + 1
+from .resize_kernel import ACROSS_FIRST, DOWN_FIRST_IF_LESS, DOWN_FIRST_IF_TALL, FILTERS, resize_slice
 
 
-def workspace(height: int, width: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scratch memory of ``resized_crop`` for images of up to ``height`` x ``width`` pixels and results of ``size``."""
-    rows = np.empty((height, size[1] * 3), np.uint8)
-    across = np.empty((size[1], taps(width, size[1]) + 2), np.int32)
-    down = np.empty((size[0], taps(height, size[0]) + 2), np.int32)
-    return rows, across, down
-
-
-@njit()
-def _coefficients(start: float, side: float, offset: int, limit: int, table: Int32[np.ndarray, "size columns"]) -> None:
-    """Fills row i of ``table`` with the first source pixel of output pixel i, their number, and their weights.
-
-    The outputs cover ``side`` pixels from ``start`` on; 0 .. limit can be read and lie at ``offset`` in the image.
-    """
-    size = table.shape[0]
-    scale = side / size
-    support = max(scale, 1.0)
-    shrink = 1.0 / support
-    for i in range(size):
-        centre = start + (i + 0.5) * scale
-        first = max(int(centre - support + 0.5), 0)
-        count = min(int(centre + support + 0.5), limit) - first
-        total = 0.0
-        for j in range(count):
-            total += max(1.0 - abs((j + first - centre + 0.5) * shrink), 0.0)
-        for j in range(count):
-            weight = max(1.0 - abs((j + first - centre + 0.5) * shrink), 0.0) / total
-            table[i, 2 + j] = int(0.5 + weight * (1 << _BITS))
-        table[i, 0] = offset + first
-        table[i, 1] = count
-
-
-@njit()
-def resized_crop(
-    image: UInt8[np.ndarray, "h w 3"],
-    window: Float64[np.ndarray, " sides"],
+def resize_rows(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]] | UInt8[np.ndarray, "b h w 3"],
+    windows: Float64[np.ndarray, "b 4"],
+    flips: Bool[np.ndarray, " b"],
+    size: tuple[int, int],
+    *,
     spill: bool,
-    flip: bool,
-    out: UInt8[np.ndarray, "oh ow 3"],
-    rows: UInt8[np.ndarray, "h columns"],
-    across: Int32[np.ndarray, "ow taps_across"],
-    down: Int32[np.ndarray, "oh taps_down"],
-) -> None:
-    """Writes ``image[window]`` resized to the shape of ``out``, mirrored left to right where ``flip``.
+    filter: str | Sequence[str] = "bilinear",
+    vertical_flips: Bool[np.ndarray, " b"] | None = None,
+) -> UInt8[np.ndarray, "b oh ow 3"]:
+    """The windows (top, left, height, width) of ``images`` in pixels, resized to ``size`` (height, width) and flipped.
 
-    ``window`` is (top, left, height, width) in pixels, inside the image. With ``spill`` it may have fractions and the
-    filter reads beyond its edges, as a crop of a resized image does; without, it has whole pixels and is cut out first, as
-    in torchvision's ``resized_crop``. ``rows``, ``across``, ``down`` are scratch memory as ``workspace`` makes it.
+    Without ``spill`` a window has whole pixels and is cut out before it is resized: torchvision's ``resized_crop``. With
+    ``spill`` it may have fractions and the filter reads beyond its edges. If it is a crop of the whole image resized, the
+    bytes are those of torchvision's ``Resize`` and crop, else those of Pillow's ``resize(box=)``.
+
+    ``filter`` is one of ``FILTERS`` ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"), or one for each image.
+    ``flips`` mirror left to right, ``vertical_flips`` upside down. The images are dealt to torch's threads; one whose rows
+    are dense is not copied, so slices of a batch and of larger images are welcome.
+    Raises ``ValueError`` for a window that is empty or not inside its image, an unknown filter, and images of another kind.
     """
-    oh, ow = out.shape[0], out.shape[1]
-    if spill:
-        _coefficients(window[1], window[3], 0, image.shape[1], across)
-        _coefficients(window[0], window[2], 0, image.shape[0], down)
-    else:
-        _coefficients(0.0, window[3], int(window[1]), int(window[3]), across)
-        _coefficients(0.0, window[2], int(window[0]), int(window[2]), down)
-    top = down[0, 0]
-    for y in range(top, down[oh - 1, 0] + down[oh - 1, 1]):
-        source = image[y]
-        row = rows[y - top]
-        for i in range(ow):
-            first = across[i, 0]
-            r = _HALF
-            g = _HALF
-            b = _HALF
-            for j in range(across[i, 1]):
-                c = across[i, 2 + j]
-                r += c * np.int32(source[first + j, 0])
-                g += c * np.int32(source[first + j, 1])
-                b += c * np.int32(source[first + j, 2])
-            x = 3 * (ow - 1 - i if flip else i)
-            row[x] = np.uint8(r >> _BITS)
-            row[x + 1] = np.uint8(g >> _BITS)
-            row[x + 2] = np.uint8(b >> _BITS)
-    sums = np.empty(3 * ow, np.int32)
-    for i in range(oh):
-        sums[:] = _HALF
-        for j in range(down[i, 1]):
-            c = down[i, 2 + j]
-            row = rows[down[i, 0] - top + j]
-            for x in range(3 * ow):
-                sums[x] += c * np.int32(row[x])
-        target = out[i].reshape(-1)
-        for x in range(3 * ow):
-            target[x] = np.uint8(sums[x] >> _BITS)
+    count = len(images)
+    names = [filter] * count if isinstance(filter, str) else list(filter)
+    if len(names) != count or not FILTERS.keys() >= set(names):
+        raise ValueError(f"filter must be one of {', '.join(FILTERS)}, or one for each image, got {filter!r}")
+    if min(size) < 1:
+        raise ValueError(f"size must be at least one pixel, got {size}")
+    held = [_dense(image) for image in images]
+    rows = [(image.ctypes.data, image.strides[0], *image.shape[:2]) for image in held]
+    places = np.array(rows, np.int64).reshape(count, 4)
+    edges = np.array(windows, np.float64).reshape(count, 4)
+    _check(edges, places[:, 2:], spill)
+    turns = np.zeros((count, 2), np.bool_)
+    turns[:, 0] = flips
+    turns[:, 1] = False if vertical_flips is None else vertical_flips
+    kinds = np.array([FILTERS[name] for name in names], np.int64)
+    out = empty((count, *size, 3), torch.uint8).numpy()
+    run_sliced(resize_slice, count, places, edges, turns, kinds, spill, pillow_order(), out)
+    return out
+
+
+@cache
+def pillow_order() -> int:
+    """Which pass the installed Pillow makes first, for ``resize_kernel``.
+
+    Before version 12.2 across. Since then down for an image that is over a hundred times as high as wide and loses height;
+    since version 13 down for one whose height loses pixels, and more than twice as many as its width.
+    """
+    import PIL
+
+    version = tuple(int(number) for number in PIL.__version__.split(".")[:2])
+    return DOWN_FIRST_IF_LESS if version >= (13, 0) else DOWN_FIRST_IF_TALL if version >= (12, 2) else ACROSS_FIRST
+
+
+def _dense(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"images must be uint8 of shape (h, w, 3), got {image.dtype} of shape {image.shape}")
+    return image if image.strides[1:] == (3, 1) else np.ascontiguousarray(image)
+
+
+def _check(windows: Float64[np.ndarray, "b 4"], sizes: Int64[np.ndarray, "b 2"], spill: bool) -> None:
+    """The kernel reads where the windows say."""
+    start, side = windows[:, :2], windows[:, 2:]
+    slack = 1e-6 if spill else 0.0  # a window with fractions is a product; the kernel does not read beyond the image
+    good = (start >= 0) & (side > 0) & (start + side <= sizes + slack)
+    if not spill:
+        good &= (start % 1 == 0) & (side % 1 == 0)
+    for i in np.flatnonzero(~good.all(1))[:1]:
+        kind = "inside the image" if spill else "of whole pixels inside the image"
+        raise ValueError(f"windows must be {kind}, got {windows[i].tolist()} of {sizes[i].tolist()} pixels")

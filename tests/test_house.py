@@ -15,7 +15,7 @@ FILE, FUNCTION = 300, 60  # lines; kernels are exempt: a kernel cannot be cut at
 
 def is_kernel(path: Path) -> bool:
     """Whether numba or Triton compiles what is in a file."""
-    return "kernels" in path.relative_to(ROOT).parts or path.name in ("resize.py", "cuda.py")
+    return "kernels" in path.relative_to(ROOT).parts or path.name in ("resize_kernel.py", "cuda.py")
 
 
 def long_functions(source: str, most: int) -> list[str]:

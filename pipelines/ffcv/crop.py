@@ -21,7 +21,8 @@ from mixops.augment.crops import CropLaw, draw_crops
 from mixops.augment.flips import check_flip
 from mixops.key import Key
 
-from ..resize import resized_crop, workspace
+from ..resize import pillow_order
+from ..resize_kernel import BILINEAR, resized_crop
 
 WINDOW, FLIP, STATUS = 2, 3, 4  # places in the decoder's memory
 
@@ -44,17 +45,16 @@ class PlannedCrop(SimpleRGBImageDecoder):
         height, width = int(self.metadata["height"].max()), int(self.metadata["width"].max())
         shape = (*self.size, 3)
         kinds = [(shape, "u1"), ((height * width * 3,), "u1"), ((4,), "f8"), ((1,), "u1"), ((1,), "u1")]
-        scratch = [(array.shape, array.dtype.str) for array in workspace(height, width, self.size)]
-        memory = tuple(AllocationQuery(shape, np.dtype(kind)) for shape, kind in kinds + scratch)
+        memory = tuple(AllocationQuery(shape, np.dtype(kind)) for shape, kind in kinds)
         return replace(previous_state, jit_mode=True, shape=shape, dtype=np.dtype("u1")), memory
 
     def generate_code(self) -> Callable[..., Any]:
         """The compiled loop over a batch; it reads windows and flips from its memory and leaves the status there."""
         read, each, decode_jpeg = self.memory_read, Compiler.get_iterator(), Compiler.compile(imdecode)
-        jpeg, raw, spill = IMAGE_MODES["jpg"], IMAGE_MODES["raw"], self.law.spill
+        jpeg, raw, spill, order = IMAGE_MODES["jpg"], IMAGE_MODES["raw"], self.law.spill, pillow_order()
 
         def decode(batch_indices, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
-            out, pixels, window, flip, status, rows, across, down = memory
+            out, pixels, window, flip, status = memory
             for i in each(len(batch_indices)):
                 field = metadata[batch_indices[i]]
                 record = read(field["data_ptr"], storage_state)
@@ -73,7 +73,7 @@ class PlannedCrop(SimpleRGBImageDecoder):
                     out[i] = 0
                 else:
                     whole = image[:size].reshape(height, width, 3)
-                    resized_crop(whole, window[i], spill, flip[i, 0] != 0, out[i], rows[i], across[i], down[i])
+                    resized_crop(whole, window[i], spill, flip[i, 0] != 0, False, BILINEAR, order, out[i])
             return out[: len(batch_indices)]
 
         decode.is_parallel = True  # type: ignore[attr-defined]

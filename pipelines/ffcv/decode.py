@@ -29,19 +29,20 @@ class RecordDecoder:
     """Reads, decodes, crops and resizes the images of an open .beton file; any number of threads may call it."""
 
     def __init__(self, beton: Beton) -> None:
-        from ..resize import resized_crop, workspace
+        from ..resize import pillow_order
+        from ..resize_kernel import BILINEAR, resized_crop
 
         self._beton = beton
         self._images = beton.images(beton.first(IMAGE))
         self._decode = jpeg_decoder()
-        self._resize, self._workspace = resized_crop, workspace
+        self._resize, self._filter = resized_crop, (BILINEAR, pillow_order())
         self._scratch = threading.local()
 
     def __call__(self, sample: int, crops: CropPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
         """Sample ``sample`` as row ``row`` of ``crops`` shows it. Raises ``BadFile``."""
         record = self._beton.read(self._images, sample)
         height, width = int(self._images.height[sample]), int(self._images.width[sample])
-        pixels, workspace = self._memory(crops.size)
+        pixels = self._memory()
         if self._images.mode[sample] == RAW:
             image = np.frombuffer(record, np.uint8)
         else:
@@ -50,17 +51,15 @@ class RecordDecoder:
                 raise BadFile("libffcv cannot decode it")
         out = np.empty((*crops.size, 3), np.uint8)
         whole = image.reshape(height, width, 3)
-        self._resize(whole, crops.windows[row], crops.spill, bool(crops.flips[row]), out, *workspace)
+        self._resize(whole, crops.windows[row], crops.spill, bool(crops.flips[row]), False, *self._filter, out)
         return out
 
-    def _memory(self, size: tuple[int, int]) -> tuple[UInt8[np.ndarray, " n"], tuple[np.ndarray, ...]]:
-        """This thread's memory for the largest image, and for its resize to ``size``."""
-        if getattr(self._scratch, "size", None) != size:
-            height, width = int(self._images.height.max()), int(self._images.width.max())
+    def _memory(self) -> UInt8[np.ndarray, " n"]:
+        """This thread's memory for the largest image."""
+        if not hasattr(self._scratch, "memory"):
             largest = int((self._images.height * self._images.width).max())
-            self._scratch.memory = np.empty(3 * largest, np.uint8), self._workspace(height, width, size)
-            self._scratch.size = size
-        memory: tuple[Any, Any] = self._scratch.memory
+            self._scratch.memory = np.empty(3 * largest, np.uint8)
+        memory: UInt8[np.ndarray, " n"] = self._scratch.memory
         return memory
 
 
