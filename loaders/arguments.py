@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
 from mixops.apply.targets import check_smoothing
-from mixops.augment.crops import CenterCrop, CropLaw, RandomResizedCrop
+from mixops.augment.crop_plan import CropLaw
+from mixops.augment.crops import CenterCrop, RandomResizedCrop
 from mixops.mixers.base import Mixer
+
+from .sampling import Repeated, Sampling, Sequential, Shuffled, Together, Weighted
+from .sizes import BatchSizes, Sizes
+
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def check_mixing(split: str, mixer: Mixer | None, smoothing: float) -> None:
@@ -28,19 +37,67 @@ def check_mixing(split: str, mixer: Mixer | None, smoothing: float) -> None:
 
 def crop_law(
     split: Literal["train", "val"],
-    size: tuple[int, int],
+    size: tuple[int, int] | Sizes,
+    crop: CropLaw | None,
     scale: tuple[float, float],
     ratio: tuple[float, float],
     val_resize: int | None,
 ) -> CropLaw:
-    """Random crops for training; for validation the centre after a resize to ``val_resize``, by default size / 0.875."""
+    """``crop``, or by default random crops for training and for validation the centre after a resize to ``val_resize``."""
+    if crop is not None:
+        if (scale, ratio, val_resize) != (SCALE, RATIO, None):
+            raise ValueError(f"crop must not be given together with scale, ratio or val_resize, got {crop!r}")
+        if not callable(getattr(crop, "cut", None)):
+            raise TypeError(f"crop must be a law such as RandomResizedCrop(), got {crop!r}")
+        return crop
     if split == "train":
         return RandomResizedCrop(scale, ratio)
-    return CenterCrop(round(max(size) / 0.875) if val_resize is None else val_resize, size)
+    law = CenterCrop(val_resize)
+    largest = size.largest if isinstance(size, Sizes) else max(size)
+    if law.resized((largest, largest)) < largest:
+        raise ValueError(f"val_resize must be at least size={largest}, got {val_resize}")
+    return law
 
 
-def output_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the output."""
+def choose_sampling(
+    shuffle: bool, weights: Sequence[float] | Literal["balanced"] | None, labels: Int64[np.ndarray, " m"],
+    repeats: int, together: int | None,
+) -> Sampling:  # fmt: skip
+    """How samples are drawn: ``labels`` are those of the candidates, ``together`` the rows of a group of copies."""
+    check_count("repeats", repeats)
+    if (weights is not None) + (repeats > 1) > 1:
+        raise ValueError(f"weights must not be given together with repeats = {repeats}")
+    if not shuffle:
+        if weights is not None or repeats > 1:
+            raise ValueError("shuffle must be True for weights or repeats, which draw the samples, got False")
+        return Sequential()
+    if isinstance(weights, str):
+        if weights != "balanced":
+            raise ValueError(f"weights must be numbers or 'balanced', got {weights!r}")
+        return Weighted.balanced(labels)
+    if weights is not None:
+        return Weighted(np.asarray(weights, np.float64))
+    if repeats > 1:
+        return Repeated(repeats) if together is None else Together(repeats, together)
+    return Shuffled()
+
+
+def choose_candidates(indices: Sequence[int] | None, samples: int) -> Int64[np.ndarray, " m"] | None:
+    """The samples of a subset, None for all of them."""
+    if indices is None:
+        return None
+    found = np.asarray(indices)
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu":
+        raise ValueError(f"indices must be a non-empty sequence of integers, got {indices!r:.100}")
+    if found.min() < 0 or found.max() >= samples:
+        raise ValueError(f"indices must be in [0, {samples}), got {found.min()} to {found.max()}")
+    return found.astype(np.int64)
+
+
+def output_size(size: int | tuple[int, int] | Sizes) -> tuple[int, int] | Sizes:
+    """(height, width) of the output, or what it is in the course of the epochs."""
+    if isinstance(size, Sizes):
+        return size
     height, width = (size, size) if isinstance(size, int) else size
     check_count("size", height)
     check_count("size", width)
@@ -67,7 +124,34 @@ def find_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
+def find_stream(device: torch.device) -> tuple[torch.device, torch.cuda.Stream | None]:
+    """The device with its number, and on CUDA a stream of the loader's own."""
+    if device.type != "cuda":
+        return device, None
+    device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+    return device, torch.cuda.Stream(device)
+
+
 def default_threads() -> int:
     """The processors that this rank may use."""
     ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, len(os.sched_getaffinity(0)) // (int(ranks) if ranks.isdigit() else 1))
+
+
+def check_batch_size(batch_size: int | BatchSizes) -> int:
+    """The largest batch size of one rank."""
+    if isinstance(batch_size, BatchSizes):
+        return batch_size.largest
+    check_count("batch_size", batch_size)
+    return batch_size
+
+
+def check_choices(*, repeat_mode: str, targets: str, batch: str) -> None:
+    """Raises unless each is one of the words that it may be."""
+    for name, value, words in (
+        ("repeat_mode", repeat_mode, ("dealt", "together")),
+        ("targets", targets, ("dense", "sparse")),
+        ("batch", batch, ("tuple", "dict")),
+    ):
+        if value not in words:
+            raise ValueError(f"{name} must be {words[0]!r} or {words[1]!r}, got {value!r}")

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .backends.base import Backend, BackendConfig, Decoded
-from .output import Output
+from .output import Batch, Output
 from .stats import LoaderStats, Meter, log_epoch
 from .worker_thread import WorkerThread
 
@@ -29,9 +28,8 @@ _HELD = 4  # decoded batches that wait for a device that is far behind
 
 
 @dataclass(frozen=True, eq=False)
-class _Batch:
-    images: Tensor
-    targets: Tensor
+class _Ready:
+    batch: Batch
     rejected: tuple[int, ...]
     complete: torch.cuda.Event | None
 
@@ -39,13 +37,14 @@ class _Batch:
 class Epoch:
     """Iterates over the steps ``step``, ``step + 1``, ... of an epoch.
 
-    ``meter`` counts what was delivered. The thread ends with the epoch: at its end, on any error, on ``close``, and when
-    nothing refers to it any more, as after a ``break``.
+    ``meter`` counts what was delivered; ``ended`` says that nothing more will be. The thread ends with the epoch: at its
+    end, on any error, on ``close``, and when nothing refers to it any more, as after a ``break``.
     """
 
     def __init__(self, config: BackendConfig, backend: Backend, output: Output, epoch: int, step: int) -> None:
         self.meter = Meter(epoch, step)
-        self._config = config
+        self._config, self._output = config, output
+        self.ended = False
         weakref.finalize(self, self.meter.end)
         batches = _produce(config, backend, output, epoch, step)
         self._batches = WorkerThread(batches, depth=config.prefetch, timeout=config.timeout)
@@ -53,30 +52,32 @@ class Epoch:
     def __iter__(self) -> Epoch:
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
+    def __next__(self) -> Any:
         began = time.perf_counter()
         try:
             with _range(self._config, "mixstage wait"):
-                batch = self._batches.next(f"step {self.meter.step} of epoch {self.meter.epoch}")
-            self._config.bad.deliver(batch.rejected)
+                ready = self._batches.next(f"step {self.meter.step} of epoch {self.meter.epoch}")
+            self._config.bad.deliver(ready.rejected)
         except StopIteration:
-            self.meter.complete = True
-            self.close()
-            log_epoch(self.stats())
+            if not self.ended:
+                self.meter.complete = True
+                self.close()
+                log_epoch(self.stats())
             raise
         except BaseException:  # Ctrl-C, too: the traceback must not keep the thread alive
             self.close()
             raise
-        if batch.complete is not None:
+        if ready.complete is not None:
             stream = torch.cuda.current_stream(self._config.device)
-            stream.wait_event(batch.complete)
-            batch.images.record_stream(stream)
-            batch.targets.record_stream(stream)
-        self.meter.took(len(batch.images), time.perf_counter() - began)
-        return batch.images, batch.targets
+            stream.wait_event(ready.complete)
+            for tensor in ready.batch.tensors():
+                tensor.record_stream(stream)
+        self.meter.took(len(ready.batch.images[0]), time.perf_counter() - began)
+        return self._output.shown(ready.batch)
 
     def close(self) -> None:
         """End the thread; there are no more batches."""
+        self.ended = True
         self.meter.end()
         self._batches.close()
 
@@ -87,7 +88,7 @@ class Epoch:
 
 def _produce(
     config: BackendConfig, backend: Backend, output: Output, epoch: int, step: int
-) -> Generator[_Batch, None, None]:
+) -> Generator[_Ready, None, None]:
     """Runs in the thread."""
     held: deque[tuple[Decoded, torch.cuda.Event]] = deque()  # the decoder's memory goes back only after it was read
     with contextlib.ExitStack() as stack:
@@ -98,15 +99,15 @@ def _produce(
         stack.callback(_release, held, 0)
         for decoded in batches:  # after its last step a backend makes ready for the next epoch
             with _range(config, "mixstage mix"):
-                images, targets = output.finish(decoded, config.planner, eager=backend.eager)
+                batch = output.finish(decoded, config.planner, eager=backend.eager)
             complete = None
             if config.stream is not None:
                 complete = torch.cuda.Event()
                 complete.record(config.stream)
                 held.append((decoded, complete))
                 _release(held, _HELD)
-            yield _Batch(images, targets, decoded.plan.rejected, complete)
-            del images, targets, decoded
+            yield _Ready(batch, decoded.plan.rejected, complete)
+            del batch, decoded
 
 
 def _release(held: deque[tuple[Decoded, torch.cuda.Event]], most: int) -> None:

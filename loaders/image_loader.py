@@ -6,34 +6,50 @@ threads and resumed run gives the same batches, up to the rounding of decoders a
 
 from __future__ import annotations
 
+import hashlib
 import os
-import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mixops.augment.flips import check_flip
+from mixops.augment.crop_plan import CropLaw
+from mixops.augment.flips import Flip
 from mixops.key import Key
 from mixops.mixers.base import Mixer
 from mixops.plan import MixPlan
 
-from .arguments import check_count, check_mixing, crop_law, default_threads, find_device, output_size
+from .arguments import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    RATIO,
+    SCALE,
+    check_batch_size,
+    check_choices,
+    check_count,
+    check_mixing,
+    choose_candidates,
+    choose_sampling,
+    crop_law,
+    default_threads,
+    find_device,
+    find_stream,
+    output_size,
+)  # fmt: skip
 from .backends.base import Backend, BackendConfig, find_backend
 from .bad_files import BadFiles, OnError
 from .epoch import Epoch
 from .output import Output
+from .position import Position
 from .ranks import find_rank, warn_if_alone
 from .schedule import Schedule
+from .sizes import BatchSizes, Sizes
 from .sources.folder import Index
 from .state import LoaderState
 from .stats import LoaderStats, Meter
 from .step import StepPlan, StepPlanner
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageLoader:
@@ -43,14 +59,19 @@ class ImageLoader:
     targets (b * k, classes), or int64 labels (b,) without a mixer.
 
     ``root`` is a folder of class folders, or the file that a backend reads. ``batch_size`` is that of one rank. ``size`` is
-    the output's side, or (height, width). ``device`` is "cuda" where there is one. ``rank`` and ``world_size`` are read from
-    ``torch.distributed`` when they are needed unless given. ``split="train"`` crops at random within ``scale`` and ``ratio``
-    and flips with probability ``flip``; "val" resizes the shorter side to ``val_resize`` (default ``size / 0.875``), crops
-    the centre and neither shuffles nor drops by default. ``mix_group`` rows are mixed with one another (default: the rows of
-    one rank); fixed, it makes mixing independent of the number of ranks. ``on_error="skip"`` puts other samples in the place
-    of files that cannot be decoded, at most ``max_bad`` of them; "raise" stops at the first. ``smoothing`` is the mixed
-    targets' label smoothing. ``mean`` and ``std`` are on the scale [0, 1]; ``mean=None, std=None, dtype=torch.uint8`` gives
-    plain pixels. ``prefetch`` batches are made ahead; no wait is longer than ``timeout`` seconds.
+    the output's side, or (height, width); ``Sizes`` and ``BatchSizes`` change both in the course of the epochs. ``device``
+    is "cuda" where there is one. ``rank`` and ``world_size`` are read from ``torch.distributed`` when they are needed
+    unless given. ``split="train"`` crops at random within ``scale`` and ``ratio`` and flips with probability ``flip``;
+    "val" resizes the shorter side to ``val_resize`` (default ``size / 0.875``), crops the centre and neither shuffles nor
+    drops by default. ``crop`` is another law, such as ``PaddedRandomCrop(4)``. ``mix_group`` rows are mixed with one
+    another (default: the rows of one rank); fixed, it makes mixing independent of the number of ranks. ``indices`` are the
+    samples to choose from. ``weights`` draws them in that proportion ("balanced": every class alike). ``repeats`` views of
+    a sample are in a batch: "dealt" over the ranks as by timm's sampler, or "together" on one. ``views`` of every image are
+    given, as a tuple. ``on_error="skip"`` puts other samples in the place of files that cannot be decoded, at most
+    ``max_bad`` of them; "raise" stops at the first. ``smoothing`` is the mixed targets' label smoothing. ``mean`` and
+    ``std`` are on the scale [0, 1]; ``mean=None, std=None, dtype=torch.uint8`` gives plain pixels. ``targets="sparse"`` are
+    pairs for ``soft_cross_entropy``, ``batch="dict"`` has the keys of Hugging Face's trainers, ``ids`` adds the samples'
+    numbers. ``prefetch`` batches are made ahead; no wait is longer than ``timeout`` seconds.
 
     Raises ``ValueError`` or ``TypeError`` naming the argument, ``ImportError`` for a backend that is not installed. While
     iterating, ``RuntimeError`` names a bad file and ``TimeoutError`` what was waited for.
@@ -61,8 +82,8 @@ class ImageLoader:
         root: str | os.PathLike[str],
         *,
         backend: Literal["dali", "ffcv", "torchvision"] = "dali",
-        batch_size: int,
-        size: int | tuple[int, int] = 224,
+        batch_size: int | BatchSizes,
+        size: int | tuple[int, int] | Sizes = 224,
         mixer: Mixer | None = None,
         device: str | torch.device | None = None,
         seed: int = 0,
@@ -74,16 +95,26 @@ class ImageLoader:
         on_error: OnError = "raise",
         max_bad: int = 100,
         split: Literal["train", "val"] = "train",
-        scale: tuple[float, float] = (0.08, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        scale: tuple[float, float] = SCALE,
+        ratio: tuple[float, float] = RATIO,
         flip: float = 0.5,
+        vertical_flip: float = 0.0,
+        crop: CropLaw | None = None,
         val_resize: int | None = None,
+        indices: Sequence[int] | None = None,
+        weights: Sequence[float] | Literal["balanced"] | None = None,
+        repeats: int = 1,
+        repeat_mode: Literal["dealt", "together"] = "dealt",
+        views: int = 1,
         mix_group: int | None = None,
         smoothing: float = 0.0,
         mean: Sequence[float] | None = IMAGENET_MEAN,
         std: Sequence[float] | None = IMAGENET_STD,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
+        targets: Literal["dense", "sparse"] = "dense",
+        batch: Literal["tuple", "dict"] = "tuple",
+        ids: bool = False,
         prefetch: int = 2,
         timeout: float = 300.0,
     ) -> None:
@@ -92,44 +123,46 @@ class ImageLoader:
         train = split == "train"
         check_mixing(split, mixer, smoothing)
         num_threads = default_threads() if num_threads is None else num_threads
-        for name, value in (("batch_size", batch_size), ("prefetch", prefetch), ("num_threads", num_threads)):
+        for name, value in (("prefetch", prefetch), ("num_threads", num_threads), ("views", views)):
             check_count(name, value)
+        check_choices(repeat_mode=repeat_mode, targets=targets, batch=batch)
         if not timeout > 0:
             raise ValueError(f"timeout must be positive, got {timeout!r}")
-        self.backend, self.batch_size, self.mixer = backend, batch_size, mixer
+        self.backend, self.mixer = backend, mixer
+        self.batch_size, self._batch_sizes = check_batch_size(batch_size), batch_size
         self.device = find_device(device)
-        self._crop = crop_law(split, self._size, scale, ratio, val_resize)
-        check_flip(flip)
-        self._flip = flip if train else 0.0
-        self._rank, self._world_size, self._mix_group = rank, world_size, mix_group
+        self._crop = crop_law(split, self._size, crop, scale, ratio, val_resize)
+        self._flip = Flip(flip, vertical_flip) if train else Flip(0.0)
+        self._rank, self._world_size = rank, world_size
         self._seed = Key(seed).seed
-        self._shuffle = train if shuffle is None else shuffle
         self._drop_last = train if drop_last is None else drop_last
         self._num_threads, self._prefetch, self._timeout = num_threads, prefetch, timeout
 
         self._kind = kind
         self.dataset: Index = kind.read_index(root)
+        self._candidates = choose_candidates(indices, len(self.dataset))
+        labels = self.dataset.labels if self._candidates is None else self.dataset.labels[self._candidates]
+        together = None if repeat_mode == "dealt" else mix_group or self.batch_size // repeats
+        self._sampling = choose_sampling(train if shuffle is None else shuffle, weights, labels, repeats, together)
+        self._mix_group, self._views = together if repeats > 1 and together else mix_group, views
         self._output = Output(
-            torch.from_numpy(self.dataset.labels), self.num_classes, self.device, mean, std, dtype, memory_format, smoothing
-        )
+            torch.from_numpy(self.dataset.labels), self.num_classes, self.device, mean, std, dtype, memory_format, smoothing,
+            views, targets, batch, ids,
+        )  # fmt: skip
         self._bad = BadFiles(self.dataset.name, on_error, max_bad)
         self._bad.known.update(self.dataset.broken)
         self._engine: tuple[BackendConfig, Backend] | None = None
 
-        self._epoch, self._step = 0, 0  # where the next iterator begins
-        self._rest_only = False  # whether this epoch was asked for by number, even if nothing is left of it
-        self._meter: Meter | None = None  # of the last iterator
-        self._running: Callable[[], Epoch | None] = lambda: None
+        self._position = Position()
         _ = self.schedule  # its errors now, not later
-
-    # What it is
 
     @property
     def schedule(self) -> Schedule:
         """The schedule of this rank; rank and world size are looked up anew each time."""
         rank, world_size = find_rank(self._rank, self._world_size)
+        samples = len(self.dataset if self._candidates is None else self._candidates)
         schedule = Schedule(
-            len(self.dataset), self.batch_size * world_size, self._seed, self._shuffle, self._drop_last, rank, world_size,
+            samples, self.batch_size * world_size, self._seed, self._sampling, self._drop_last, rank, world_size,
             self._mix_group,
         )  # fmt: skip
         matching = None if self.mixer is None else self.mixer.matching
@@ -156,8 +189,11 @@ class ImageLoader:
         return len(self.dataset.classes)
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
-        return len(self.schedule)
+        """Steps of the next epoch, or of the one that is running."""
+        return self._steps(self._position.next()[0])
+
+    def _steps(self, epoch: int) -> int:
+        return len(self._planner().schedule_of(epoch))
 
     def draw(self, epoch: int, step: int) -> StepPlan:
         """The plan of a step on this rank, given the bad files found so far; nothing is decoded for it."""
@@ -171,37 +207,30 @@ class ImageLoader:
         return plan
 
     def _planner(self) -> StepPlanner:
-        return StepPlanner(self.schedule, self.dataset.sizes, self._size, self._crop, self._flip, self.mixer)
+        return StepPlanner(
+            self.schedule, self.dataset.sizes, self._size, self._crop, self._flip, self.mixer, self._candidates,
+            self._batch_sizes if isinstance(self._batch_sizes, BatchSizes) else None, self._views,
+        )  # fmt: skip
 
     # Iteration
 
-    def __iter__(self) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def __iter__(self) -> Generator[Any, None, None]:
         """An epoch, begun when its first batch is asked for: an iterator that nobody uses does not count as one."""
         config, backend = self._open()
-        schedule = config.planner.schedule
-        warn_if_alone(schedule.world_size)
-        epoch, step = self._epoch, self._step
-        if step >= len(schedule) and not self._rest_only:
-            epoch, step = epoch + 1, 0
-        self._epoch, self._step, self._rest_only = epoch + 1, 0, False
+        warn_if_alone(config.planner.schedule.world_size)
+        epoch, step = self._position.begin(self._steps)
         running = Epoch(config, backend, self._output, epoch, step)
-        self._meter, self._running = running.meter, weakref.ref(running)
+        self._position.follow(running)
         yield from running
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch of the next iterator; setting the one that is next anyway changes nothing, also after a resume."""
-        if epoch != self._epoch:
-            self._epoch, self._step = Key(0, epoch).epoch, 0
-        self._rest_only = True
-        self._meter = None
+        self._position.set_epoch(epoch)
 
     def _open(self) -> tuple[BackendConfig, Backend]:
         planner = self._planner()
         if self._engine is None or self._engine[0].planner.schedule != planner.schedule:
-            device, stream = self.device, None
-            if device.type == "cuda":
-                device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-                stream = torch.cuda.Stream(device)
+            device, stream = find_stream(self.device)
             config = BackendConfig(
                 self.dataset, planner, self._bad, device, stream, self._num_threads, self._prefetch, self._timeout
             )
@@ -212,10 +241,7 @@ class ImageLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch is, as small JSON values; to be taken while iterating, or between epochs."""
-        epoch, step = self._epoch, self._step
-        if self._meter is not None and not self._meter.complete:
-            epoch, step = self._meter.epoch, self._meter.step
-        return LoaderState(epoch, step, self._config()).to_dict()
+        return LoaderState(*self._position.next(), self._config()).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make the next iterator begin where ``state`` was taken, with the identical next batch.
@@ -224,21 +250,25 @@ class ImageLoader:
         """
         loaded = LoaderState.from_dict(state)
         loaded.check(self._config())
-        if loaded.step > len(self):
-            raise ValueError(f"state must have a step of at most {len(self)}, got {loaded.step}")
-        self._epoch, self._step, self._rest_only, self._meter = loaded.epoch, loaded.step, False, None
+        steps = self._steps(loaded.epoch)
+        if loaded.step > steps:
+            raise ValueError(f"state must have a step of at most {steps}, got {loaded.step}")
+        self._position.resume(loaded.epoch, loaded.step)
 
     def _config(self) -> dict[str, Any]:
         schedule = self.schedule
         return {
             "dataset": f"{len(self.dataset)} images, {self.dataset.digest}",
-            "size": list(self._size),
+            "size": repr(self._size) if isinstance(self._size, Sizes) else list(self._size),
             "crop": repr(self._crop),
-            "flip": self._flip,
+            "flip": repr(self._flip),
             "mixer": repr(self.mixer),
             "seed": self._seed,
             "global_batch_size": schedule.batch_size,
-            "shuffle": self._shuffle,
+            "batch_sizes": repr(self._batch_sizes) if isinstance(self._batch_sizes, BatchSizes) else None,
+            "sampling": repr(self._sampling),
+            "indices": None if self._candidates is None else hashlib.sha256(self._candidates.tobytes()).hexdigest()[:16],
+            "views": self._views,
             "drop_last": self._drop_last,
             "mix_group": [self._mix_group, schedule.group_size],
         }
@@ -247,14 +277,15 @@ class ImageLoader:
 
     def stats(self) -> LoaderStats:
         """Figures of the epoch that is running, or of the last one."""
-        running = self._running()
+        running = self._position.running
         if running is not None:
             return running.stats()
-        return (self._meter or Meter(self._epoch, self._step)).stats(0, len(self._bad.reported))
+        meter = self._position.meter or Meter(*self._position.next())
+        return meter.stats(0, len(self._bad.reported))
 
     def close(self) -> None:
-        """End whatever is running and give everything back; iterating again starts anew."""
-        running = self._running()
+        """End whatever is running, and give everything back; the state stays that of the last batch that was delivered."""
+        running = self._position.running
         if running is not None:
             running.close()
         if self._engine is not None:

@@ -1,16 +1,22 @@
-"""What becomes of a decoded batch: mixed, normalised and cast in one pass over the pixels, and its targets."""
+"""What becomes of a decoded batch: mixed, normalised and cast in one pass over the pixels, its targets, and its form.
+
+The form is what people unpack: (images, targets), with ``ids`` behind them where they are asked for, or a dictionary with
+the keys of Hugging Face's trainers. Several views of a batch are a tuple of images with one set of targets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from mixops.apply.images import mix_images
-from mixops.apply.targets import mix_targets
+from mixops.apply.targets import SparseTargets, mix_targets, sparse_targets
+from mixops.plan import MixPlan
 from mixops.runtime.devices import to_device
 
 from .backends.base import Decoded
@@ -18,8 +24,26 @@ from .step import StepPlanner
 
 
 @dataclass(frozen=True, eq=False)
+class Batch:
+    """A finished batch: images (b * k, 3, h, w) of each view, targets or labels, and the samples (b,)."""
+
+    images: tuple[Tensor, ...]
+    targets: Tensor | SparseTargets
+    ids: Int64[Tensor, " b"]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All tensors that the training loop is given."""
+        yield from self.images
+        yield from (self.targets if isinstance(self.targets, tuple) else (self.targets,))
+
+
+@dataclass(frozen=True, eq=False)
 class Output:
-    """The form of a loader's batches. ``labels`` are those of all samples, on the CPU; ``eager`` blends by plain torch."""
+    """What a loader's batches are like. ``labels`` are those of all samples, on the CPU.
+
+    ``targets`` are "dense" (b * k, classes), or "sparse" pairs (index, weight) for ``soft_cross_entropy``. ``form`` is
+    "tuple" or "dict" with the keys ``pixel_values`` and ``labels``; with ``ids`` the samples are given, too.
+    """
 
     labels: Int64[Tensor, " n"]
     num_classes: int
@@ -29,20 +53,41 @@ class Output:
     dtype: torch.dtype
     memory_format: torch.memory_format
     smoothing: float
+    views: int = 1
+    targets: Literal["dense", "sparse"] = "dense"
+    form: Literal["tuple", "dict"] = "tuple"
+    ids: bool = False
 
-    def finish(self, decoded: Decoded, planner: StepPlanner, *, eager: bool) -> tuple[Tensor, Tensor]:
-        """Images (b * k, 3, h, w) and targets (b * k, classes), or labels (b,) where nothing is mixed.
+    def finish(self, decoded: Decoded, planner: StepPlanner, *, eager: bool) -> Batch:
+        """The batch, mixed and normalised on the loader's device.
 
         Where the mix could not be drawn before the images were there, ``planner`` draws it now.
         """
         images, step = to_device(decoded.images, self.device), decoded.plan
-        labels = to_device(self.labels[torch.from_numpy(step.ids)], images.device)
         images = images.permute(0, 3, 1, 2)  # (b, h, w, 3) -> (b, 3, h, w), a view
         plan = planner.mix(step.epoch, step.step, images) if planner.looks_at_images else step.mix
         mixed = mix_images(
             images, plan, mean=self.mean, std=self.std, dtype=self.dtype, memory_format=self.memory_format,
             backend="eager" if eager and not images.is_cuda else None,
         )  # fmt: skip
+        ids = torch.from_numpy(step.ids[: len(step.ids) // self.views])
+        labels = to_device(self.labels[ids], images.device)
+        return Batch(mixed.chunk(self.views), self._targets(labels, plan), ids)
+
+    def shown(self, batch: Batch) -> Any:
+        """The batch in the form that the training loop gets."""
+        images = batch.images[0] if self.views == 1 else batch.images
+        if self.form == "dict":
+            named = {"pixel_values": images, "labels": batch.targets}
+            return named | {"ids": batch.ids} if self.ids else named
+        return (images, batch.targets, batch.ids) if self.ids else (images, batch.targets)
+
+    def _targets(self, labels: Tensor, plan: MixPlan | None) -> Tensor | SparseTargets:
         if plan is None:
-            return mixed, labels
-        return mixed, mix_targets(labels, plan, num_classes=self.num_classes, smoothing=self.smoothing)
+            return labels
+        if self.views > 1:
+            plan = plan.rows(len(labels))
+        if self.targets == "sparse":
+            return sparse_targets(labels, plan)
+        targets: Tensor = mix_targets(labels, plan, num_classes=self.num_classes, smoothing=self.smoothing)
+        return targets

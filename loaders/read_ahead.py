@@ -40,7 +40,7 @@ def read_steps(config: BackendConfig, epoch: int, step: int, load: Load[T]) -> G
 
     A generator; closing it ends its threads. Raises ``TimeoutError`` naming the files that a read has been waiting for.
     """
-    steps = iter(range(step, len(config.planner.schedule)))
+    steps = iter(range(step, len(config.planner.schedule_of(epoch))))
     pool = ThreadPoolExecutor(config.num_threads, thread_name_prefix="mixstage-read")
     stopped = threading.Event()
     queue: deque[_Step[T]] = deque()

@@ -1,6 +1,6 @@
 """The schedule: which samples make up a step, in which order, on which rank.
 
-The order of an epoch is a permutation drawn from ``Key(seed, epoch)``. Global batches are cut from it first, each is cut
+The order of an epoch is drawn from ``Key(seed, epoch)`` (``sampling.py``). Global batches are cut from it first, each is cut
 into groups of ``mix_group`` rows (the rows that are mixed with one another), and the groups are dealt to the ranks in
 blocks. So the order does not depend on the number of ranks, and with a fixed ``mix_group`` neither does the mixing:
 
@@ -18,7 +18,9 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64
 
-from mixops.key import Key, Stream
+from mixops.key import Key
+
+from .sampling import Sampling, Shuffled
 
 
 @dataclass(frozen=True)
@@ -34,23 +36,23 @@ class Group:
 class Schedule:
     """The samples of every (epoch, step) on one rank.
 
-    ``batch_size`` is the global one, over all ranks. ``mix_group`` (default: the rows of one rank) must divide
-    ``batch_size / world_size``. Raises ``ValueError`` where a rank would get no row of some batch, and where there is no
-    batch at all.
+    ``samples`` there are to choose from. ``batch_size`` is the global one, over all ranks. ``mix_group`` (default: the rows
+    of one rank) must divide ``batch_size / world_size``. Raises ``ValueError`` where a rank would get no row of some batch,
+    and where there is no batch at all.
     """
 
-    length: int
+    samples: int
     batch_size: int
     seed: int = 0
-    shuffle: bool = True
+    sampling: Sampling = Shuffled()  # noqa: RUF009 (frozen)
     drop_last: bool = True
     rank: int = 0
     world_size: int = 1
     mix_group: int | None = None
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"length must be at least 1, got {self.length}")
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, got {self.samples}")
         if self.world_size < 1:
             raise ValueError(f"world_size must be at least 1, got {self.world_size}")
         if not 0 <= self.rank < self.world_size:
@@ -62,6 +64,7 @@ class Schedule:
         per_rank = self.batch_size // self.world_size
         if self.group_size < 1 or per_rank % self.group_size:
             raise ValueError(f"mix_group must divide the {per_rank} rows of a rank, got {self.mix_group}")
+        self.sampling.check(self.samples, self.batch_size)
         if not len(self):
             raise ValueError(
                 f"batch_size must be at most the {self.length} samples there are when drop_last=True, "
@@ -73,6 +76,11 @@ class Schedule:
                 f"the last of {len(self)} batches has {last} rows, too few for {self.world_size} ranks: "
                 f"batch_size must leave a larger rest of {self.length} samples, got {self.batch_size}, or set drop_last=True"
             )
+
+    @property
+    def length(self) -> int:
+        """Rows of an epoch, over all ranks."""
+        return self.sampling.rows(self.samples)
 
     def __len__(self) -> int:
         """Steps of an epoch, the same on every rank."""
@@ -104,11 +112,11 @@ class Schedule:
     def ids(self, epoch: int, step: int) -> Int64[np.ndarray, " b"]:
         """The samples of this rank in a step."""
         positions = step * self.batch_size + self.rows(step)
-        return _order(self.seed, epoch, self.length)[positions] if self.shuffle else positions
+        return _order(self.sampling, self.seed, epoch, self.samples, self.batch_size)[positions]
 
 
 @lru_cache(maxsize=2)  # the epoch at hand and the one before or after it; 10 MB each for ImageNet
-def _order(seed: int, epoch: int, length: int) -> Int64[np.ndarray, " n"]:
-    order = Key(seed, epoch).permutation(Stream.ORDER, length)
+def _order(sampling: Sampling, seed: int, epoch: int, samples: int, batch_size: int) -> Int64[np.ndarray, " n"]:
+    order = sampling.order(Key(seed, epoch), samples, batch_size)
     order.flags.writeable = False
     return order

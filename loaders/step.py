@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from mixops.augment.crops import CropLaw, CropPlan, draw_crops
+from mixops.augment.crop_plan import CropLaw, CropPlan, concatenate_crops, draw_crops
+from mixops.augment.flips import Flip
 from mixops.key import Key, Stream
 from mixops.mixers.base import Mixer
 from mixops.pairing.blocks import shorten
 from mixops.plan import MixPlan, concatenate
 
 from .schedule import Schedule
+from .sizes import BatchSizes, Sizes
 
 _ATTEMPTS = 1000
 
@@ -53,30 +55,64 @@ class StepPlan:
         """Which rows are mirrored left to right."""
         return self.crops.flips
 
+    @property
+    def vertical_flips(self) -> Bool[np.ndarray, " b"]:
+        """Which rows are turned upside down."""
+        return self.crops.vertical_flips
+
 
 @dataclass(frozen=True, eq=False)
 class StepPlanner:
-    """Draws any step. ``sizes`` are (height, width) of the stored images, 0 where unknown; ``size`` is the output's."""
+    """Draws any step of a run.
+
+    ``sizes`` are (height, width) of the stored images, 0 where unknown; ``size`` is the output's (height, width), or what it
+    is in the course of the epochs, as ``batch_sizes`` are those of one rank. ``candidates`` are the samples to choose from,
+    by default all. Of each row ``views`` are shown, which differ in what is drawn for the image alone.
+    """
 
     schedule: Schedule
     sizes: Int64[np.ndarray, "n 2"]
-    size: tuple[int, int]
+    size: tuple[int, int] | Sizes
     crop: CropLaw
-    flip: float = 0.0
+    flip: Flip = Flip(0.0)  # noqa: RUF009 (frozen)
     mixer: Mixer | None = None
+    candidates: Int64[np.ndarray, " m"] | None = None
+    batch_sizes: BatchSizes | None = None
+    views: int = 1
+
+    def schedule_of(self, epoch: int) -> Schedule:
+        """The schedule of an epoch: ``schedule``, with the batch size of its stage."""
+        if self.batch_sizes is None:
+            return self.schedule
+        return replace(self.schedule, batch_size=self.batch_sizes.at(epoch) * self.schedule.world_size)
+
+    @property
+    def most_rows(self) -> int:
+        """The most images that a step of this rank has."""
+        largest = self.schedule
+        if self.batch_sizes is not None:
+            largest = replace(largest, batch_size=self.batch_sizes.largest * largest.world_size)
+        return len(largest.rows(0)) * self.views
+
+    def size_at(self, epoch: int, step: int) -> tuple[int, int]:
+        """(height, width) of the output of a step."""
+        if not isinstance(self.size, Sizes):
+            return self.size
+        side = self.size.at(epoch, step, len(self.schedule_of(epoch)))
+        return side, side
 
     def draw(self, epoch: int, step: int, bad: Container[int] = ()) -> StepPlan:
         """The plan of a step that shows no sample of ``bad``.
 
         Raises ``RuntimeError`` if a row finds no good sample in a thousand attempts.
         """
-        ids, rejected = self._samples(epoch, step, bad)
+        rows, ids, rejected = self._samples(epoch, step, bad)
         mix = None if self.looks_at_images else self.mix(epoch, step)
-        return StepPlan(epoch, step, self.schedule.rows(step), ids, self._crops(epoch, step, ids), mix, rejected)
+        return StepPlan(epoch, step, rows, ids, self._crops(epoch, step, ids), mix, rejected)
 
     def redraw(self, plan: StepPlan, bad: Container[int]) -> StepPlan:
         """``plan`` as it is drawn now that more samples are known to be bad."""
-        ids, rejected = self._samples(plan.epoch, plan.step, bad)
+        _, ids, rejected = self._samples(plan.epoch, plan.step, bad)
         if np.array_equal(ids, plan.ids):
             return replace(plan, rejected=rejected)
         return replace(plan, ids=ids, crops=self._crops(plan.epoch, plan.step, ids), rejected=rejected)
@@ -89,40 +125,51 @@ class StepPlanner:
     def mix(self, epoch: int, step: int, images: Any = None) -> MixPlan | None:
         """The mixing of a step on this rank: each group of rows by a key of its own, whatever rank has it.
 
-        A matching needs the step's ``images`` (b, 3, h, w) as decoded.
+        A matching needs the step's ``images`` (b, 3, h, w) as decoded. All views are mixed alike.
         """
         if self.mixer is None:
             return None
         plans, at = [], 0
-        height, width = self.size
-        for group in self.schedule.groups(step):
+        height, width = self.size_at(epoch, step)
+        for group in self.schedule_of(epoch).groups(step):
             key = Key(self.schedule.seed, epoch, step, group.index)
             seen = None if images is None else images[at : at + group.size]
             mixer = shorten(self.mixer, group.size)
             plans.append(mixer.plan(key, batch_size=group.size, height=height, width=width, images=seen))
             at += group.size
-        return concatenate(plans)
+        return concatenate(plans * self.views)
 
-    def _samples(self, epoch: int, step: int, bad: Container[int]) -> tuple[Int64[np.ndarray, " b"], tuple[int, ...]]:
-        """The samples of a step, and the bad ones that they stand for."""
-        schedule = self.schedule
-        rows, ids = schedule.rows(step), schedule.ids(epoch, step).copy()
+    def _samples(
+        self, epoch: int, step: int, bad: Container[int]
+    ) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"], tuple[int, ...]]:
+        """Rows and samples of a step, and the bad ones that some of them stand for."""
+        schedule = self.schedule_of(epoch)
+        rows, chosen = schedule.rows(step), schedule.ids(epoch, step)
+        ids = chosen.copy() if self.candidates is None else self.candidates[chosen]
         rejected = []
         for i, sample in enumerate(ids.tolist()):
             attempt = 0
             while sample in bad:
                 rejected.append(sample)
-                sample = replacement(Key(schedule.seed, epoch, step, int(rows[i])), attempt, schedule.length)
+                sample = replacement(Key(schedule.seed, epoch, step, int(rows[i])), attempt, schedule.samples)
+                sample = sample if self.candidates is None else int(self.candidates[sample])
                 attempt += 1
                 if attempt > _ATTEMPTS:
                     raise RuntimeError(f"found no good sample for row {rows[i]} of step {step} in {_ATTEMPTS} attempts")
             ids[i] = sample
-        return ids, tuple(dict.fromkeys(rejected))
+        return np.tile(rows, self.views), np.tile(ids, self.views), tuple(dict.fromkeys(rejected))
 
     def _crops(self, epoch: int, step: int, ids: Int64[np.ndarray, " b"]) -> CropPlan:
-        sizes = np.maximum(self.sizes[ids], 1)
-        key, rows = Key(self.schedule.seed, epoch, step), self.schedule.rows(step)
-        return draw_crops(key, rows, sizes, self.crop, self.flip, self.size)
+        """Crops of all views; those after the first are drawn for rows beyond the global batch."""
+        schedule, size = self.schedule_of(epoch), self.size_at(epoch, step)
+        key, rows = Key(schedule.seed, epoch, step), schedule.rows(step)
+        sizes = np.maximum(self.sizes[ids[: len(rows)]], 1)
+        return concatenate_crops(
+            [
+                draw_crops(key, rows + view * schedule.batch_size, sizes, self.crop, self.flip, size)
+                for view in range(self.views)
+            ]
+        )
 
 
 def replacement(row: Key, attempt: int, length: int) -> int:

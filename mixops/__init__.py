@@ -6,6 +6,7 @@ Works on arrays and tensors; knows nothing of DALI, FFCV, files or epochs.
 from .apply.images import mix_images
 from .apply.label_maps import mix_label_maps
 from .apply.targets import mix_targets, soft_cross_entropy, sparse_targets
+from .augment.crops import CenterCrop, PaddedRandomCrop, RandomResizedCrop, ResizeRandomCrop, Squash
 from .embedding.manifold import ManifoldMix
 from .embedding.multimix import MultiMix
 from .embedding.teacher import EmaTeacher
@@ -22,6 +23,7 @@ from .pairing.matching import OptimalMatching
 from .plan import MixPlan
 
 __all__ = [
+    "CenterCrop",
     "CutMix",
     "EmaTeacher",
     "FMix",
@@ -33,7 +35,11 @@ __all__ = [
     "MixUp",
     "MultiMix",
     "OptimalMatching",
+    "PaddedRandomCrop",
     "PuzzleMix",
+    "RandomResizedCrop",
+    "ResizeRandomCrop",
+    "Squash",
     "Switch",
     "gradient_saliency",
     "mix_images",

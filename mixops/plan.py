@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +80,18 @@ class MixPlan:
         if self.dense is not None:
             return self.dense.astype(np.float64)
         return dense_masks(self.params, self.height, self.width)
+
+    def rows(self, count: int) -> MixPlan:
+        """The plan of the first ``count`` pairs, whose partners must be among them."""
+        return replace(
+            self,
+            partner=self.partner[:count],
+            weight=self.weight[:count],
+            lam=self.lam[:count],
+            params=self.params[:count],
+            dense=None if self.dense is None else self.dense[:count],
+            moves=None if self.moves is None else self.moves[:count],
+        )
 
     def accuracy(self, logits: Any, labels: Any) -> float:
         """Share of right answers on mixed images, an answer counting for its label's weight.

@@ -9,7 +9,9 @@ import io
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8
+
+from mixops.augment.crop_plan import CropPlan
 
 from .bad_file import BadFile
 
@@ -25,22 +27,26 @@ def decode(data: bytes) -> Any:
         raise BadFile(f"Pillow cannot decode it: {error}") from error
 
 
-def resized_crop(
-    image: Any, window: Float64[np.ndarray, " 4"], flip: bool, size: tuple[int, int]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """torchvision's ``resized_crop(antialias=True)``: a window of whole pixels, cut out, resized to ``size``, mirrored."""
-    from torchvision.transforms import functional as F
+def crop(image: Any, crops: CropPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Row ``row`` of ``crops`` of a decoded image, by the calls that torchvision's transforms of PIL images make."""
+    from PIL import Image
 
-    return _pixels(F.resized_crop(image, *(int(x) for x in window), list(size), antialias=True), flip)
-
-
-def resize_then_crop(image: Any, resize: int, flip: bool, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """torchvision's ``Resize(resize)`` of the shorter side, then ``CenterCrop(size)``, then mirrored."""
-    from torchvision.transforms import functional as F
-
-    return _pixels(F.center_crop(F.resize(image, resize, antialias=True), list(size)), flip)
-
-
-def _pixels(image: Any, flip: bool) -> UInt8[np.ndarray, "h w 3"]:
-    pixels = np.asarray(image)
-    return pixels[:, ::-1] if flip else pixels
+    window = crops.windows[row]
+    margins = (0, 0, 0, 0) if crops.margins is None else tuple(crops.margins[row].tolist())
+    height, width = crops.size[0] - margins[0] - margins[2], crops.size[1] - margins[1] - margins[3]
+    filter = Image.Resampling[crops.interpolations[row].upper()]
+    if crops.spill:  # resize all of it, then crop
+        scale = window[2:] / (height, width)
+        full = np.rint((image.height, image.width) / scale).astype(int).tolist()
+        top, left = np.rint(window[:2] / scale).astype(int).tolist()
+        inner = image.resize(full[::-1], filter).crop((left, top, left + width, top + height))
+    else:
+        top, left, bottom, right = (int(x) for x in (*window[:2], *(window[:2] + window[2:])))
+        inner = image.crop((left, top, right, bottom)).resize((width, height), filter)
+    pixels = np.asarray(inner)
+    if any(margins):
+        pixels = np.pad(
+            pixels, ((margins[0], margins[2]), (margins[1], margins[3]), (0, 0)), mode=crops.padding_mode or "constant"
+        )
+    pixels = pixels[:, ::-1] if crops.flips[row] else pixels
+    return pixels[::-1] if crops.vertical_flips[row] else pixels

@@ -85,7 +85,7 @@ class Backend(Protocol):
 _BACKENDS = {  # name: (class, what it needs, extra that installs it)
     "dali": ("Dali", "nvidia.dali", "dali"),
     "ffcv": ("Ffcv", "ffcv", "ffcv"),
-    "torchvision": ("Torchvision", "torchvision", "bench"),
+    "torchvision": ("Torchvision", "PIL", "pillow"),
 }
 BACKENDS = tuple(_BACKENDS)
 

@@ -27,7 +27,10 @@ _UNSAFE = (b"BM", b"II*\0", b"MM\0*")
 
 
 class Dali:
-    """Decodes and crops in a DALI pipeline on the config's device; resizes and flips there, too, unless that is the CPU."""
+    """Decodes and crops in a DALI pipeline on the config's device; resizes and flips there, too, unless that is the CPU.
+
+    Crops with margins are made on the CPU whatever the device is.
+    """
 
     eager = False
     read_index = staticmethod(read_index)
@@ -36,19 +39,20 @@ class Dali:
         _end_threads_before_dali()
         self._config = config
         planner = config.planner
+        on_gpu = config.device.type == "cuda" and planner.crop.padding_mode is None  # DALI has no margins
         self._options = DecodeOptions(
-            batch_size=len(planner.schedule.rows(0)),
+            batch_size=planner.most_rows,
             spill=planner.crop.spill,
             num_threads=config.num_threads,
             prefetch=config.prefetch,
-            device_id=config.device.index if config.device.type == "cuda" else None,
+            device_id=config.device.index if on_gpu else None,
         )
         self._idle: deque[DecodePipeline] = deque()  # kept between epochs: building one allocates the decoder's buffers
 
     def open(self, epoch: int, step: int) -> Generator[Decoded, None, None]:
         """The steps of an epoch from ``step`` on."""
         config = self._config
-        steps = len(config.planner.schedule)
+        steps = len(config.planner.schedule_of(epoch))
         while step < steps:
             reader = read_steps(config, epoch, step, self._load)
             pipeline = self._idle.pop() if self._idle else DecodePipeline(self._options)

@@ -1,6 +1,7 @@
 """The torchvision backend: the CPU reference, exactly what a torchvision user's Dataset and transforms compute.
 
-Threads of this process do it (Pillow releases the GIL); there are no worker processes.
+Both are Pillow's work, so torchvision itself need not be installed. Threads of this process do it (Pillow releases the GIL);
+there are no worker processes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import UInt8
 
-from mixops.augment.crops import CenterCrop
 from pipelines import pillow
 
 from ..read_ahead import read_steps
@@ -21,7 +21,7 @@ from .base import BackendConfig, Decoded
 
 
 class Torchvision:
-    """Decodes and crops with Pillow and torchvision on the CPU."""
+    """Decodes and crops with Pillow on the CPU."""
 
     eager = True
     read_index = staticmethod(read_index)
@@ -43,7 +43,4 @@ class Torchvision:
         index, sample = self._config.index, int(plan.ids[row])
         data = index.read(sample)
         check_bytes(data, tuple(index.sizes[sample].tolist()))
-        image, law, flip = pillow.decode(data), self._config.planner.crop, bool(plan.flips[row])
-        if isinstance(law, CenterCrop):  # in torchvision's own steps, which a window says up to rounding
-            return pillow.resize_then_crop(image, law.resize, flip, plan.crops.size)
-        return pillow.resized_crop(image, plan.windows[row], flip, plan.crops.size)
+        return pillow.crop(pillow.decode(data), plan.crops, row)

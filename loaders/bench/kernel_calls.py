@@ -16,7 +16,7 @@ from torch import Tensor
 from mixops import Key, mix_images, mix_targets
 from mixops.mixers.base import Mixer
 
-from ..image_loader import IMAGENET_MEAN, IMAGENET_STD
+from ..arguments import IMAGENET_MEAN, IMAGENET_STD
 
 CLASSES = 1000
 SETS = 3

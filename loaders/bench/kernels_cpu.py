@@ -18,7 +18,7 @@ from torch import Tensor
 from mixops import CutMix, GMix, HMix, Key, MixUp, mix_images
 from mixops.mixers.base import Mixer
 
-from ..image_loader import IMAGENET_MEAN, IMAGENET_STD
+from ..arguments import IMAGENET_MEAN, IMAGENET_STD
 from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
 from .measure import Report, alternate, conditions, quartiles, rate, relative
 

@@ -21,7 +21,7 @@ from mixops.apply.images import scale_and_bias
 from mixops.kernels.blend.launch import Tile, choose, launch, upload
 from mixops.mixers.base import Mixer
 
-from ..image_loader import IMAGENET_MEAN, IMAGENET_STD
+from ..arguments import IMAGENET_MEAN, IMAGENET_STD
 from .device import busy_seconds, copy_seconds, graph_seconds
 from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
 from .measure import Report, clock, conditions, quartiles, take_turns

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mixops.mixers.base import Mixer
 
-from ..image_loader import IMAGENET_MEAN, IMAGENET_STD, ImageLoader
+from ..arguments import IMAGENET_MEAN, IMAGENET_STD
+from ..image_loader import ImageLoader
 
 Batches = Callable[[], Any]  # an epoch: an iterable of (images, targets)
 _MEAN255 = [255 * value for value in IMAGENET_MEAN]

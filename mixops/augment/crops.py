@@ -1,72 +1,37 @@
-"""Crop windows, drawn from a key for whole batches, and the plan of what is cut out of each image.
+"""Laws of what is cut out of an image: torchvision's, timm's and DeiT III's crops, drawn for whole batches.
 
-A window is (top, left, height, width) in pixels of the stored image (EXIF rotation not applied, as in torchvision); every
-backend cuts it out and resizes it to the output size. ``words.py`` says which random numbers it is drawn from.
+A law is a frozen value; ``cut`` is a pure function of a row's random words and its image's size. Windows lie inside the
+image; where a crop reaches beyond it, the output has margins. Torchvision rounds a resized image to whole pixels before it
+crops; in the stored image such a window has fractions of pixels, which are kept, so that one resize does both steps.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
-from ..key import Key
-from .flips import draw_flips
-from .words import LEFT, TOP, TRIES, row_words
-
-
-@dataclass(frozen=True, eq=False)
-class CropPlan:
-    """What is cut out of each of b decoded images, and how it becomes an output of ``size`` (height, width).
-
-    ``windows`` are (top, left, height, width) in pixels of the stored image: whole numbers that are cut out first, or, where
-    they ``spill``, any numbers, and the filter reads beyond their edges, as a crop of a resized image does. ``flips`` says
-    which are then mirrored left to right.
-    """
-
-    windows: Float64[np.ndarray, "b 4"]
-    flips: Bool[np.ndarray, " b"]
-    size: tuple[int, int]
-    spill: bool
-
-
-class CropLaw(Protocol):
-    """Draws windows for rows of a global batch, given the sizes of their images."""
-
-    spill: ClassVar[bool]  # as in ``CropPlan``
-
-    def windows(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"]) -> Float64[np.ndarray, "b 4"]:
-        """Windows (top, left, height, width); ``u`` as ``row_words`` draws it, ``sizes`` (height, width)."""
-        ...
-
-
-def draw_crops(
-    key: Key,
-    rows: Int64[np.ndarray, " b"],
-    sizes: Int64[np.ndarray, "b 2"],
-    law: CropLaw,
-    flip: float,
-    size: tuple[int, int],
-) -> CropPlan:
-    """The crops and flips of contiguous ``rows`` of the global batch that ``key`` names; ``sizes`` (height, width)."""
-    u = row_words(key, rows)
-    return CropPlan(law.windows(u, sizes), draw_flips(u, flip), size, law.spill)
+from .crop_plan import Cut, Interpolation, PaddingMode
+from .words import LEFT, TOP, TRIES
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
     """torchvision's ``RandomResizedCrop``; windows have whole pixels.
 
-    ``scale`` is the range of the area's share, ``ratio`` that of width / height.
+    ``scale`` is the range of the area's share, ``ratio`` that of width / height. ``interpolation`` is "nearest", "bilinear",
+    "bicubic", "lanczos" or "random" (timm: bilinear or bicubic, drawn for each image). Raises ``ValueError`` naming the
+    argument.
     """
-
-    spill: ClassVar[bool] = False
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Interpolation | Literal["random"] = "bilinear"
+    spill: ClassVar[bool] = False
+    padding_mode: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio"):
@@ -75,8 +40,9 @@ class RandomResizedCrop:
                 limit = "0 < low <= high" + (" <= 1" if name == "scale" else "")
                 raise ValueError(f"{name} must be a pair with {limit}, got {getattr(self, name)!r}")
             object.__setattr__(self, name, value)
+        _check_interpolation(self.interpolation)
 
-    def windows(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"]) -> Float64[np.ndarray, "b 4"]:
+    def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
         """Windows of the first of ten tries that fits inside the image, else the largest central one."""
         full = sizes.astype(np.float64)
         height, width = full[:, :1], full[:, 1:]
@@ -97,30 +63,165 @@ class RandomResizedCrop:
         central_w = np.where(width / height > high, np.rint(height * high), width)
         centre = [(height - central_h) // 2, (width - central_w) // 2, central_h, central_w]
         any_fits = fits.any(1, keepdims=True)
-        return np.where(any_fits, np.concatenate([top, left, h, w], 1), np.concatenate(centre, 1))
+        return Cut(np.where(any_fits, np.concatenate([top, left, h, w], 1), np.concatenate(centre, 1)))
+
+
+@dataclass(frozen=True)
+class PaddedRandomCrop:
+    """torchvision's ``RandomCrop(size, padding, padding_mode=mode)``, as CIFAR is trained: nothing is resized.
+
+    ``mode`` is "constant" (black), "edge" or "reflect". Images may have any size of at least the output's less the padding.
+    Raises ``ValueError`` naming the argument, and for images that are too small.
+    """
+
+    padding: int = 4
+    mode: PaddingMode = "constant"
+    interpolation: ClassVar[Interpolation] = "nearest"  # of pixels onto themselves
+    spill: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_padding(self.padding, self.mode)
+
+    @property
+    def padding_mode(self) -> PaddingMode:
+        """What is shown outside of the image."""
+        return self.mode
+
+    def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
+        """A window of the output's size anywhere in the padded image."""
+        return _padded_cut(u, sizes, np.ones_like(sizes, np.float64), size, self.padding, self.mode)
+
+
+@dataclass(frozen=True)
+class ResizeRandomCrop:
+    """DeiT III's simple crop (``--src``): ``Resize(resize)`` of the shorter side, ``RandomCrop(size, padding, mode)``.
+
+    ``resize`` is the output's shorter side by default. ``interpolation`` as in ``RandomResizedCrop``, "bicubic" by default.
+    Raises ``ValueError`` naming the argument.
+    """
+
+    resize: int | None = None
+    padding: int = 4
+    mode: PaddingMode = "reflect"
+    interpolation: Interpolation | Literal["random"] = "bicubic"
+    spill: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_resize(self.resize)
+        _check_padding(self.padding, self.mode)
+        _check_interpolation(self.interpolation)
+
+    @property
+    def padding_mode(self) -> PaddingMode:
+        """What is shown outside of the image."""
+        return self.mode
+
+    def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
+        """A window of the output's size anywhere in the resized and padded image."""
+        resized = resized_sizes(sizes, min(size) if self.resize is None else self.resize)
+        return _padded_cut(u, resized, sizes / resized, size, self.padding, self.mode)
 
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """torchvision's ``Resize(resize)`` (shorter side) followed by ``CenterCrop(size)``, as one window of the stored image.
+    """torchvision's ``Resize(resize)`` of the shorter side followed by ``CenterCrop(size)``; nothing is random.
 
-    Torchvision rounds the resized image and the crop to whole pixels; in the stored image the window then has fractions
-    of pixels, which are kept.
+    ``resize`` is by default the output's longer side / 0.875, rounded. ``interpolation`` is "nearest", "bilinear", "bicubic"
+    or "lanczos". Raises ``ValueError`` naming the argument; an output that is larger than the resized image is refused.
     """
 
-    resize: int
-    size: tuple[int, int]  # height, width
+    resize: int | None = None
+    interpolation: Interpolation = "bilinear"
     spill: ClassVar[bool] = True
+    padding_mode: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        if self.resize < max(self.size):
-            raise ValueError(f"val_resize must be at least size={max(self.size)}, got {self.resize}")
+        _check_resize(self.resize)
+        _check_interpolation(self.interpolation, random=False)
 
-    def windows(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"]) -> Float64[np.ndarray, "b 4"]:
-        """The same window for every row whose image has the same size; nothing is random."""
-        short = sizes.min(1, keepdims=True)
-        resized = self.resize * sizes // short  # torchvision: int(resize * long / short)
-        crop = np.array(self.size)
+    def resized(self, size: tuple[int, int]) -> int:
+        """The shorter side after the resize, for outputs of ``size``."""
+        return round(max(size) / 0.875) if self.resize is None else self.resize
+
+    def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
+        """The same window for every row whose image has the same size."""
+        if self.resized(size) < max(size):
+            raise ValueError(f"resize must be at least size={max(size)}, got {self.resized(size)}")
+        resized = resized_sizes(sizes, self.resized(size))
+        crop = np.array(size)
         start = np.rint((resized - crop) / 2)  # torchvision: int(round(...)), halves to even
         scale = sizes / resized
-        return np.concatenate([start * scale, crop * scale], 1)
+        return Cut(np.concatenate([start * scale, crop * scale], 1))
+
+
+@dataclass(frozen=True)
+class Squash:
+    """The whole image resized to the output, whatever becomes of its proportions: ``Resize((height, width))``.
+
+    What ConvNeXt evaluates with at 384 pixels, and what Hugging Face's examples do. Raises ``ValueError`` naming the
+    argument.
+    """
+
+    _: KW_ONLY
+    interpolation: Interpolation = "bilinear"
+    spill: ClassVar[bool] = False
+    padding_mode: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        _check_interpolation(self.interpolation, random=False)
+
+    def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
+        """The whole image."""
+        return Cut(np.concatenate([np.zeros_like(sizes), sizes], 1).astype(np.float64))
+
+
+def resized_sizes(sizes: Int64[np.ndarray, "b 2"], resize: int) -> Int64[np.ndarray, "b 2"]:
+    """(height, width) of images whose shorter side is resized to ``resize``; torchvision: int(resize * long / short)."""
+    return resize * sizes // sizes.min(1, keepdims=True)
+
+
+def _padded_cut(
+    u: Float64[np.ndarray, "b words"],
+    resized: Int64[np.ndarray, "b 2"],
+    scale: Float64[np.ndarray, "b 2"],
+    size: tuple[int, int],
+    padding: int,
+    mode: PaddingMode,
+) -> Cut:
+    """Windows of ``size`` anywhere in images of ``resized`` pixels with ``padding`` around them; ``scale`` goes back."""
+    crop = np.array(size)
+    room = resized + 2 * padding - crop
+    if (room < 0).any():
+        small = resized[(room < 0).any(1)][0].tolist()
+        raise ValueError(f"size must be at most that of the padded images, {small} + 2 * {padding}, got {list(size)}")
+    first = np.floor(u[:, [TOP, LEFT]] * (room + 1)).astype(np.int64) - padding
+    before, after = np.maximum(-first, 0), np.maximum(first + crop - resized, 0)
+    shown = crop - before - after
+    if mode == "reflect" and (np.maximum(before, after) >= shown).any():
+        raise ValueError(f"padding must leave more of an image of {size} pixels than it reflects, got {padding}")
+    start = np.maximum(first, 0)
+    return Cut(np.concatenate([start * scale, shown * scale], 1), np.concatenate([before, after], 1))
+
+
+def _check_interpolation(value: str, *, random: bool = True) -> None:
+    names = [*get_args(Interpolation), *(["random"] if random else [])]
+    if value not in names:
+        raise ValueError(f"interpolation must be one of {', '.join(map(repr, names))}, got {value!r}")
+
+
+def _check_padding(padding: int, mode: str) -> None:
+    if isinstance(padding, bool) or not isinstance(padding, (int, np.integer)):
+        raise TypeError(f"padding must be an integer, got {padding!r}")
+    if padding < 0:
+        raise ValueError(f"padding must be at least 0, got {padding}")
+    if mode not in get_args(PaddingMode):
+        raise ValueError(f"mode must be one of {', '.join(map(repr, get_args(PaddingMode)))}, got {mode!r}")
+
+
+def _check_resize(resize: int | None) -> None:
+    if resize is None:
+        return
+    if isinstance(resize, bool) or not isinstance(resize, (int, np.integer)):
+        raise TypeError(f"resize must be an integer, got {resize!r}")
+    if resize < 1:
+        raise ValueError(f"resize must be at least 1, got {resize}")

@@ -1,19 +1,32 @@
-"""Flips: which rows of a batch are mirrored, drawn from a word of each row that no crop uses."""
+"""Flips: which rows of a batch are mirrored, drawn from words of each row that no crop uses."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from .words import FLIP
+from .words import FLIP, vertical_flip_numbers
 
 
-def check_flip(flip: float) -> None:
-    """Raises ``ValueError`` unless ``flip`` is a probability."""
-    if not 0 <= flip <= 1:
-        raise ValueError(f"flip must be a probability in [0, 1], got {flip!r}")
+@dataclass(frozen=True)
+class Flip:
+    """Probabilities of a mirror image, left to right and upside down: torchvision's two ``Random...Flip``.
+
+    Raises ``ValueError`` unless both are in [0, 1].
+    """
+
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "vertical_flip"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be a probability in [0, 1], got {value!r}")
 
 
-def draw_flips(u: Float64[np.ndarray, "b words"], flip: float) -> Bool[np.ndarray, " b"]:
-    """Which rows are mirrored left to right, each with probability ``flip``; ``u`` as ``row_words`` draws it."""
-    return u[:, FLIP] < flip
+def draw_flips(u: Float64[np.ndarray, "b words"], law: Flip) -> tuple[Bool[np.ndarray, " b"], Bool[np.ndarray, " b"]]:
+    """Which rows are mirrored left to right, and which upside down; ``u`` as ``row_words`` draws it."""
+    return u[:, FLIP] < law.flip, vertical_flip_numbers(u) < law.vertical_flip

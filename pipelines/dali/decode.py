@@ -1,7 +1,9 @@
 """Encoded images in, uint8 crops out: the graph that decodes for the loader.
 
     external_source  ->  decoders.image_slice  ->  resize  ->  flip  ->  uint8 HWC
-     (bytes, plan)      (on the CPU, or "mixed")   (by DALI on CUDA; on the CPU ``resize_rows``)
+     (bytes, plan)      (on the CPU, or "mixed")   (by DALI on CUDA; on the CPU by ``crop_rows``)
+
+On CUDA resize and flip are DALI's, whose pixels differ from Pillow's by its rounding; margins are not to be had there.
 
 DALI works ahead: it asks for batches long before they come out, in order. A pipeline ends with its first decode error, so it
 is disposable, and ``undecodable`` finds with pipelines of single images which of a batch it was.
@@ -16,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
-from mixops.augment.crops import CropPlan
+from mixops.augment.crop_plan import CropPlan
 
-from ..resize_rows import already_cut, resize_rows
+from ..crop_rows import already_cut, crop_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class DecodePipeline:
 
     def __init__(self, options: DecodeOptions) -> None:
         self._on_cpu, self._spill = options.device == "cpu", options.spill
-        inputs = (1 if self._spill else 3) if self._on_cpu else 5
+        inputs = (1 if self._spill else 3) if self._on_cpu else 7
         self._source = _Source(inputs, self._spill)
         self._pipe = _build(self._source, inputs, options)
 
@@ -93,7 +95,7 @@ class DecodePipeline:
         if not self._on_cpu:
             return torch.utils.dlpack.from_dlpack(images.as_tensor()), batch.origin
         crops = batch.crops if self._spill else already_cut(batch.crops)
-        return torch.from_numpy(resize_rows([images.at(i) for i in range(len(images))], crops)), batch.origin
+        return torch.from_numpy(crop_rows([images.at(i) for i in range(len(images))], crops)), batch.origin
 
     def finish(self) -> None:
         """Make ready for the next iterator, once all batches have come out."""
@@ -130,9 +132,21 @@ class _Source:
         else:
             first, second = first.astype(np.int32), second.astype(np.int32)  # start, shape
         data: list[UInt8[np.ndarray, " n"]] = [np.frombuffer(image, np.uint8) for image in batch.images]
-        flips = batch.crops.flips.astype(np.int32)
-        sizes = np.tile(np.array(batch.crops.size, np.float32), (len(data), 1))
-        return (data, first, second, flips, sizes)[: self._inputs]
+        crops = batch.crops
+        flips, vertical = crops.flips.astype(np.int32), crops.vertical_flips.astype(np.int32)
+        sizes = np.tile(np.array(crops.size, np.float32), (len(data), 1))
+        return (data, first, second, flips, vertical, sizes, _interpolation_numbers(crops))[: self._inputs]
+
+
+def _interpolation_numbers(crops: CropPlan) -> Int32[np.ndarray, " b"]:
+    """DALI's numbers of the filters."""
+    from nvidia.dali.types import DALIInterpType as Kind
+
+    names = {
+        "nearest": Kind.INTERP_NN, "bilinear": Kind.INTERP_LINEAR, "bicubic": Kind.INTERP_CUBIC,
+        "lanczos": Kind.INTERP_LANCZOS3,
+    }  # fmt: skip
+    return np.array([int(names[name]) for name in crops.interpolations], np.int32)
 
 
 def _build(source: Any, inputs: int, options: DecodeOptions) -> Any:
@@ -167,7 +181,9 @@ def _graph(source: Any, inputs: int, options: DecodeOptions) -> Any:
     if options.device == "cpu":
         return images
     roi = {"roi_start": rest[0], "roi_end": rest[1]} if options.spill else {}
-    return fn.flip(fn.resize(images, size=rest[3], antialias=True, **roi), horizontal=rest[2])
+    kind = fn.reinterpret(rest[5], dtype=types.INTERP_TYPE)
+    resized = fn.resize(images, size=rest[4], antialias=True, interp_type=kind, **roi)
+    return fn.flip(resized, horizontal=rest[2], vertical=rest[3])
 
 
 def undecodable(images: Sequence[bytes], device_id: int | None) -> list[int]:

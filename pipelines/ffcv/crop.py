@@ -17,34 +17,36 @@ from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.state import State
 
-from mixops.augment.crops import CropLaw, draw_crops
-from mixops.augment.flips import check_flip
+from mixops.augment.crop_plan import CropLaw, draw_crops
+from mixops.augment.flips import Flip
 from mixops.key import Key
 
 from ..resize import pillow_order
-from ..resize_kernel import BILINEAR, resized_crop
+from ..resize_kernel import FILTERS, resized_crop
 
-WINDOW, FLIP, STATUS = 2, 3, 4  # places in the decoder's memory
+WINDOW, FLIPS, FILTER, STATUS = 2, 3, 4, 5  # places in the decoder's memory
 
 
 class PlannedCrop(SimpleRGBImageDecoder):
-    """Decodes, crops by a law, resizes with Pillow's antialiased bilinear filter and flips; for a ``MixLoader``.
+    """Decodes, crops by a law, resizes with Pillow's filters and flips; for a ``MixLoader``.
 
     ``size`` is (height, width) of the output. ``law``, for instance ``mixops.augment.crops.RandomResizedCrop()``, is drawn
-    from ``Key(seed, epoch, step)``, and so are flips, with probability ``flip``: windows and flips are those of an
-    ``ImageLoader`` of equal seed and batch size. ``CenterCrop`` is for validation, with ``flip=0``.
-    A record that libffcv cannot decode is a ``RuntimeError`` in the training loop.
+    from ``Key(seed, epoch, step)``, and so are flips, with probabilities ``flip`` and ``vertical_flip``: windows and flips
+    are those of an ``ImageLoader`` of equal seed and batch size. ``CenterCrop`` is for validation, with ``flip=0``. A
+    record that libffcv cannot decode is a ``RuntimeError`` in the training loop. Raises ``ValueError`` for laws that reach
+    beyond the image.
     """
 
-    def __init__(self, size: tuple[int, int], law: CropLaw, *, flip: float = 0.5) -> None:
+    def __init__(self, size: tuple[int, int], law: CropLaw, *, flip: float = 0.5, vertical_flip: float = 0.0) -> None:
         super().__init__()
-        check_flip(flip)
-        self.size, self.law, self.flip = size, law, flip
+        if law.padding_mode is not None:
+            raise ValueError(f"law must crop inside of the image, got {law!r}; ImageLoader has such crops")
+        self.size, self.law, self.flip = size, law, Flip(flip, vertical_flip)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, tuple[AllocationQuery, ...]]:
         height, width = int(self.metadata["height"].max()), int(self.metadata["width"].max())
         shape = (*self.size, 3)
-        kinds = [(shape, "u1"), ((height * width * 3,), "u1"), ((4,), "f8"), ((1,), "u1"), ((1,), "u1")]
+        kinds = [(shape, "u1"), ((height * width * 3,), "u1"), ((4,), "f8"), ((2,), "u1"), ((1,), "u1"), ((1,), "u1")]
         memory = tuple(AllocationQuery(shape, np.dtype(kind)) for shape, kind in kinds)
         return replace(previous_state, jit_mode=True, shape=shape, dtype=np.dtype("u1")), memory
 
@@ -54,7 +56,7 @@ class PlannedCrop(SimpleRGBImageDecoder):
         jpeg, raw, spill, order = IMAGE_MODES["jpg"], IMAGE_MODES["raw"], self.law.spill, pillow_order()
 
         def decode(batch_indices, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
-            out, pixels, window, flip, status = memory
+            out, pixels, window, flips, kind, status = memory
             for i in each(len(batch_indices)):
                 field = metadata[batch_indices[i]]
                 record = read(field["data_ptr"], storage_state)
@@ -73,7 +75,8 @@ class PlannedCrop(SimpleRGBImageDecoder):
                     out[i] = 0
                 else:
                     whole = image[:size].reshape(height, width, 3)
-                    resized_crop(whole, window[i], spill, flip[i, 0] != 0, False, BILINEAR, order, out[i])
+                    mirrored, upside_down = flips[i, 0] != 0, flips[i, 1] != 0
+                    resized_crop(whole, window[i], spill, mirrored, upside_down, kind[i, 0], order, out[i])
             return out[: len(batch_indices)]
 
         decode.is_parallel = True  # type: ignore[attr-defined]
@@ -84,7 +87,9 @@ class PlannedCrop(SimpleRGBImageDecoder):
         sizes = np.stack([self.metadata["height"][ids], self.metadata["width"][ids]], 1).astype(np.int64)
         crops = draw_crops(key, rows, sizes, self.law, self.flip, self.size)
         memory[WINDOW][slot][: len(ids)] = crops.windows
-        memory[FLIP][slot][: len(ids), 0] = crops.flips
+        memory[FLIPS][slot][: len(ids), 0] = crops.flips
+        memory[FLIPS][slot][: len(ids), 1] = crops.vertical_flips
+        memory[FILTER][slot][: len(ids), 0] = [FILTERS[name] for name in crops.interpolations]
 
     def failures(self, memory: tuple[Any, ...], slot: int, ids: np.ndarray) -> list[int]:
         """The samples of a batch that could not be decoded."""

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mixops.augment.crops import CropPlan
+from mixops.augment.crop_plan import CropPlan
 
 from ..bad_file import BadFile
+from ..crop_rows import crop_rows
 from .beton import IMAGE, RAW, Beton
 
 _SIZE = ctypes.c_uint32
@@ -29,13 +30,9 @@ class RecordDecoder:
     """Reads, decodes, crops and resizes the images of an open .beton file; any number of threads may call it."""
 
     def __init__(self, beton: Beton) -> None:
-        from ..resize import pillow_order
-        from ..resize_kernel import BILINEAR, resized_crop
-
         self._beton = beton
         self._images = beton.images(beton.first(IMAGE))
         self._decode = jpeg_decoder()
-        self._resize, self._filter = resized_crop, (BILINEAR, pillow_order())
         self._scratch = threading.local()
 
     def __call__(self, sample: int, crops: CropPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -49,16 +46,13 @@ class RecordDecoder:
             image = pixels[: 3 * height * width]
             if self._decode(record, height, width, image):
                 raise BadFile("libffcv cannot decode it")
-        out = np.empty((*crops.size, 3), np.uint8)
-        whole = image.reshape(height, width, 3)
-        self._resize(whole, crops.windows[row], crops.spill, bool(crops.flips[row]), False, *self._filter, out)
-        return out
+        output: UInt8[np.ndarray, "h w 3"] = crop_rows([image.reshape(height, width, 3)], crops.row(row))[0]
+        return output
 
     def _memory(self) -> UInt8[np.ndarray, " n"]:
         """This thread's memory for the largest image."""
         if not hasattr(self._scratch, "memory"):
-            largest = int((self._images.height * self._images.width).max())
-            self._scratch.memory = np.empty(3 * largest, np.uint8)
+            self._scratch.memory = np.empty(3 * int((self._images.height * self._images.width).max()), np.uint8)
         memory: UInt8[np.ndarray, " n"] = self._scratch.memory
         return memory
 

@@ -458,7 +458,7 @@ def test_graph_for_cuda(spill):
         return _graph(lambda: None, inputs, DecodeOptions(4, spill, 1, 2, device_id)).device
 
     with dali.Pipeline(batch_size=4, num_threads=1, device_id=None):
-        assert device(5, 0) == "gpu"
+        assert device(7, 0) == "gpu"
         assert device(1 if spill else 3, None) == "cpu"
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loaders.sampling import Sequential, Shuffled
 from loaders.schedule import Schedule
 
 
@@ -34,11 +35,12 @@ def test_ranks_share_the_global_batches(n, per_rank, world, shuffle, drop_last, 
     rest = n % batch
     if (drop_last and n < batch) or (not drop_last and 0 < rest < world):
         with pytest.raises(ValueError, match="batch_size"):
-            ranks(world, length=n, batch_size=batch, drop_last=drop_last)
+            ranks(world, samples=n, batch_size=batch, drop_last=drop_last)
         return
-    parts = ranks(world, length=n, batch_size=batch, shuffle=shuffle, drop_last=drop_last, seed=5)
-    whole = Schedule(n, batch, 5, shuffle, drop_last)
-    order = np.concatenate([Schedule(n, 1, 5, shuffle).ids(epoch, i) for i in range(n)])
+    sampling = Shuffled() if shuffle else Sequential()
+    parts = ranks(world, samples=n, batch_size=batch, sampling=sampling, drop_last=drop_last, seed=5)
+    whole = Schedule(n, batch, 5, sampling, drop_last)
+    order = np.concatenate([Schedule(n, 1, 5, sampling).ids(epoch, i) for i in range(n)])
     expected = reference_batches(n, batch, order, drop_last)
     assert {len(p) for p in parts} == {len(expected)}
     for step, ids in enumerate(expected):
@@ -60,7 +62,7 @@ def test_groups_do_not_depend_on_the_ranks(n, groups, size, drop_last):
         return
     alone = Schedule(n, batch, drop_last=drop_last, mix_group=size)
     for world in (2, 3, 4, 8):
-        parts = ranks(world, length=n, batch_size=batch, drop_last=drop_last, mix_group=size)
+        parts = ranks(world, samples=n, batch_size=batch, drop_last=drop_last, mix_group=size)
         for step in range(len(alone)):
             assert [g for p in parts for g in p.groups(step)] == alone.groups(step)
 
@@ -74,7 +76,7 @@ def test_short_batch_is_cut_into_nearly_equal_groups():
 def test_epochs_and_seeds_differ():
     orders = {tuple(Schedule(40, 40, seed).ids(epoch, 0)) for seed in range(4) for epoch in range(4)}
     assert len(orders) == 16
-    assert Schedule(40, 40, 3, shuffle=False).ids(2, 0).tolist() == list(range(40))
+    assert Schedule(40, 40, 3, sampling=Sequential()).ids(2, 0).tolist() == list(range(40))
 
 
 def test_order_cannot_be_written_to():
@@ -87,7 +89,7 @@ def test_order_cannot_be_written_to():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"length": 0}, "length must be at least 1, got 0"),
+        ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"world_size": 0}, "world_size must be at least 1, got 0"),
         ({"rank": 2}, r"rank must be in \[0, 2\), got 2"),
         ({"rank": -1}, r"rank must be in \[0, 2\), got -1"),
@@ -95,13 +97,13 @@ def test_order_cannot_be_written_to():
         ({"batch_size": 0}, "batch_size must be a positive multiple"),
         ({"mix_group": 3}, "mix_group must divide the 4 rows of a rank, got 3"),
         ({"mix_group": 0}, "mix_group must divide the 4 rows of a rank, got 0"),
-        ({"length": 5}, "batch_size must be at most the 5 samples .* got 8 over 2 ranks.*drop_last=False"),
-        ({"length": 17, "drop_last": False}, "last of 3 batches has 1 rows, too few for 2 ranks.*drop_last=True"),
+        ({"samples": 5}, "batch_size must be at most the 5 samples .* got 8 over 2 ranks.*drop_last=False"),
+        ({"samples": 17, "drop_last": False}, "last of 3 batches has 1 rows, too few for 2 ranks.*drop_last=True"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Schedule(**{"length": 40, "batch_size": 8, "world_size": 2} | arguments)
+        Schedule(**{"samples": 40, "batch_size": 8, "world_size": 2} | arguments)
 
 
 def test_steps_outside_the_epoch_are_refused():

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipelines.pillow import decode
 from PIL import Image
 from support.images import DAMAGE, awkward, damage, encoded, picture
 
 from loaders.sources.headers import MAX_PIXELS, CutShort, check_bytes, image_size
 from pipelines.bad_file import BadFile
+from pipelines.pillow import decode
 
 KINDS = 17  # of awkward images
 

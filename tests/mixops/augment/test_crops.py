@@ -8,20 +8,29 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.stats import ks_2samp
+from scipy.stats import chisquare, ks_2samp
 from support.images import picture
 from torchvision.transforms import RandomResizedCrop as Torchvision
 from torchvision.transforms import functional as F
 
-from mixops.augment.crops import CenterCrop, RandomResizedCrop, draw_crops
-from mixops.augment.flips import check_flip
+from mixops.augment.crop_plan import draw_crops
+from mixops.augment.crops import CenterCrop, PaddedRandomCrop, RandomResizedCrop, ResizeRandomCrop, Squash
+from mixops.augment.flips import Flip
 from mixops.key import Key
 
 
 def draw(law, sizes, key=None, first=0, flip=0.5):
     sizes = np.asarray(sizes)
-    crops = draw_crops(key or Key(1), np.arange(first, first + len(sizes)), sizes, law, flip, (8, 8))
+    crops = plan(law, sizes, key, first, Flip(flip))
     return crops.windows, crops.flips
+
+
+NO_FLIP = Flip(0.0)
+
+
+def plan(law, sizes, key=None, first=0, flip=NO_FLIP, size=(8, 8)):
+    sizes = np.asarray(sizes)
+    return draw_crops(key or Key(1), np.arange(first, first + len(sizes)), sizes, law, flip, size)
 
 
 @settings(max_examples=100, deadline=None)
@@ -93,8 +102,7 @@ def test_centre_window_is_resize_and_centre_crop(size, resize, crop):
     """Resizing the window alone gives torchvision's two steps, to the rounding of Pillow's two passes."""
     image = picture(3, size[1], size[0])
     expected = F.center_crop(F.resize(image, resize, antialias=True), list(crop))
-    (window,), _ = draw(CenterCrop(resize, crop), [size])
-    top, left, h, w = window
+    ((top, left, h, w),) = plan(CenterCrop(resize), [size], size=crop).windows
     ours = image.resize(crop[::-1], Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
     difference = np.abs(np.asarray(ours, int) - np.asarray(expected, int))
     assert difference.max() <= 2
@@ -119,9 +127,73 @@ def test_bad_arguments_are_named(arguments, message):
 
 def test_a_flip_is_a_probability():
     with pytest.raises(ValueError, match=r"flip must be a probability in \[0, 1\], got 1.5"):
-        check_flip(1.5)
+        Flip(1.5)
+    with pytest.raises(ValueError, match=r"vertical_flip must be a probability in \[0, 1\], got -1"):
+        Flip(0, -1)
 
 
 def test_validation_cannot_crop_more_than_it_resizes_to():
-    with pytest.raises(ValueError, match="val_resize must be at least size=224, got 200"):
-        CenterCrop(200, (224, 224))
+    with pytest.raises(ValueError, match="resize must be at least size=224, got 200"):
+        plan(CenterCrop(200), [(300, 300)], size=(224, 224))
+
+
+def test_the_numbers_of_a_row_are_independent():
+    """No two of windows, flips and filters are drawn from one word: over many rows none says anything of another."""
+    rows = [(200, 200)] * 20_000
+    crops = plan(RandomResizedCrop((0.2, 0.2), (1, 1), "random"), rows, flip=Flip(0.5, 0.5))
+    drawn = [crops.windows[:, 0], crops.windows[:, 1], crops.flips, crops.vertical_flips]
+    drawn.append(np.array([name == "bicubic" for name in crops.interpolations]))
+    correlation = np.corrcoef(np.array(drawn, np.float64)) - np.eye(len(drawn))
+    assert np.abs(correlation).max() < 5 / len(rows) ** 0.5
+    for chosen in drawn[2:]:
+        assert abs(chosen.mean() - 0.5) < 5 * 0.5 / len(rows) ** 0.5
+
+
+@pytest.mark.parametrize("law", [PaddedRandomCrop(4), ResizeRandomCrop()])
+def test_padded_crops_begin_anywhere(law):
+    """Offsets from -4 to 4 of images as large as the output, all equally often, rows and columns independent."""
+    crops = plan(law, [(32, 32)] * 8100, size=(32, 32))
+    first = np.rint(crops.windows[:, :2]).astype(int) - crops.margins[:, :2]
+    counts = np.zeros((9, 9))
+    np.add.at(counts, tuple(first.T + 4), 1)
+    assert counts.sum() == 8100
+    assert chisquare(counts.reshape(-1)).pvalue > 1e-4
+
+
+def test_padded_crops_keep_their_output_size():
+    sizes = np.random.default_rng(0).integers(30, 60, (200, 2))
+    crops = plan(PaddedRandomCrop(4, "reflect"), sizes, size=(32, 32))
+    shown = crops.windows[:, 2:] + crops.margins[:, :2] + crops.margins[:, 2:]
+    assert (shown == 32).all()
+    assert (crops.windows[:, :2] >= 0).all()
+    assert (crops.windows[:, :2] + crops.windows[:, 2:] <= sizes).all()
+
+
+@pytest.mark.parametrize(
+    ("law", "sizes", "size", "message"),
+    [
+        (PaddedRandomCrop(4), (20, 40), (32, 32), r"size must be at most that of the padded images, \[20, 40\] \+ 2 \* 4"),
+        (PaddedRandomCrop(20, "reflect"), (32, 32), (32, 32), "padding must leave more of an image of .* than it reflects"),
+    ],
+)
+def test_crops_that_cannot_be(law, sizes, size, message):
+    with pytest.raises(ValueError, match=message):
+        plan(law, [sizes] * 64, size=size)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: RandomResizedCrop(interpolation="cubic"), ValueError, "interpolation must be one of 'nearest', .*'random'"),
+        (lambda: CenterCrop(interpolation="random"), ValueError, "interpolation must be one of"),
+        (lambda: Squash(interpolation="area"), ValueError, "interpolation must be one of"),
+        (lambda: PaddedRandomCrop(-1), ValueError, "padding must be at least 0, got -1"),
+        (lambda: PaddedRandomCrop(4.0), TypeError, "padding must be an integer, got 4.0"),
+        (lambda: PaddedRandomCrop(4, "wrap"), ValueError, "mode must be one of 'constant', 'edge', 'reflect', got 'wrap'"),
+        (lambda: ResizeRandomCrop(0), ValueError, "resize must be at least 1, got 0"),
+        (lambda: CenterCrop("256"), TypeError, "resize must be an integer, got '256'"),
+    ],
+)
+def test_bad_laws_are_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,105 @@
+"""Repeats, weights and subsets: the laws of torchvision's, timm's and torch's samplers, on any number of ranks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from loaders.sampling import Repeated, Together, Weighted
+from loaders.schedule import Schedule
+
+
+@pytest.mark.parametrize("world", range(1, 9))
+@pytest.mark.parametrize("views", [2, 3, 4])
+def test_repeated_augmentation(world, views):
+    """Every global batch has B / M samples, M times each; with as many ranks as views no rank has one twice."""
+    batch = world * views * 8
+    n = 5 * batch + 3 * batch // 4 // world * world
+    ranks = [Schedule(n, batch, 3, Repeated(views), False, rank, world) for rank in range(world)]
+    alone = Schedule(n, batch, 3, Repeated(views), False)
+    seen: Counter[int] = Counter()
+    for step in range(len(alone)):
+        parts = [rank.ids(1, step) for rank in ranks]
+        together = np.concatenate(parts)
+        assert np.array_equal(together, alone.ids(1, step))  # whatever the number of ranks
+        counts = Counter(together.tolist())
+        if step < n // batch:
+            assert set(counts.values()) == {views}
+        assert max(counts.values()) <= views
+        if world >= views:
+            assert all(len(set(part.tolist())) == len(part) for part in parts)
+        seen += counts
+    assert len(alone) == -(-n // batch)
+    assert max(seen.values()) == views and len(seen) == 5 * batch // views + -(-(n - 5 * batch) // views)
+
+
+def test_repeated_augmentation_takes_other_samples_every_epoch():
+    schedule = Schedule(120, 24, 0, Repeated(3))
+    epochs = [{int(i) for step in range(5) for i in schedule.ids(epoch, step)} for epoch in range(40)]
+    assert all(len(epoch) == 40 for epoch in epochs)
+    assert len(set.union(*epochs)) == 120
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_batch_augmentation(world):
+    """M copies of each sample in the rows of one rank, never in one group; an epoch shows every sample M times."""
+    copies, group = 3, 4
+    per_rank = copies * group * 2
+    batch = per_rank * world
+    n = 2 * batch // copies
+    seen: Counter[int] = Counter()
+    for rank in range(world):
+        schedule = Schedule(n, batch, 1, Together(copies, group), True, rank, world, mix_group=group)
+        for step in range(len(schedule)):
+            ids = schedule.ids(0, step)
+            assert set(Counter(ids.tolist()).values()) == {copies}
+            first = schedule.rows(step)[0]
+            for part in schedule.groups(step):
+                inside = ids[part.start - first : part.start - first + part.size]
+                assert len(set(inside.tolist())) == part.size
+            seen.update(ids.tolist())
+    assert set(seen.values()) == {copies} and len(seen) == n
+
+
+def test_weights_are_the_law_of_the_draws():
+    weights = np.array([0.0, 1.0, 2.0, 5.0, 0.5])
+    schedule = Schedule(5, 5, 0, Weighted(weights))
+    drawn = np.concatenate([schedule.ids(epoch, 0) for epoch in range(4000)])
+    counts = np.bincount(drawn, minlength=5)
+    assert counts[0] == 0
+    assert chisquare(counts[1:], weights[1:] / weights.sum() * len(drawn)).pvalue > 1e-4
+
+
+def test_balanced_classes():
+    labels = np.repeat([0, 1, 2], [1000, 100, 10])
+    schedule = Schedule(1110, 1110, 0, Weighted.balanced(labels))
+    drawn = np.concatenate([labels[schedule.ids(epoch, 0)] for epoch in range(20)])
+    assert chisquare(np.bincount(drawn)).pvalue > 1e-4
+
+
+def test_weighted_samplings_are_values():
+    one, same, other = (Weighted(np.array(w)) for w in ([1.0, 2], [1, 2], [2, 1]))
+    assert one == same and hash(one) == hash(same) and repr(one) == repr(same)
+    assert one != other and repr(one) != repr(other)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Schedule(40, 8, 0, Repeated(3)), "repeats must divide the global batch of 8 rows, got 3"),
+        (
+            lambda: Schedule(40, 8, 0, Together(3, 2)),
+            "repeats must leave whole groups of 2 rows in a global batch of 8, got 3",
+        ),
+        (lambda: Schedule(40, 8, 0, Weighted(np.ones(39))), "weights must have one value a sample, 40, got 39"),
+        (lambda: Weighted(np.array([1, -1.0])), "weights must be finite, at least 0 and not all 0"),
+        (lambda: Weighted(np.zeros(3)), "weights must be finite, at least 0 and not all 0"),
+        (lambda: Weighted(np.array([1, np.nan])), "weights must be finite, at least 0 and not all 0"),
+    ],
+)
+def test_what_does_not_fit_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
