@@ -28,6 +28,8 @@ class Stream(IntEnum):
     TUPLES = 5  # Dirichlet weights of embedding MultiMix
     LAYER = 6  # the layer that manifold mixing picks
     FIELD = 7  # low-frequency fields of FMix
+    AUGMENT = 8  # operations of augmentation policies and their arguments
+    ERASE = 9  # erased boxes, their colours and the seeds of their noise
 
 
 @dataclass(frozen=True, order=True)

@@ -1,0 +1,79 @@
+"""What the arguments of policies must be; every error names the argument."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+Colour = None | float | Sequence[float] | str
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "random")
+
+
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """``value`` as a float in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value!r}")
+    return float(value)
+
+
+def check_count(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """``value`` as an integer in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < low or (high is not None and value > high):
+        limit = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"{name} must be {limit}, got {value}")
+    return int(value)
+
+
+def check_range(name: str, value: Any, low: float, high: float = math.inf) -> tuple[float, float]:
+    """``value`` as a pair with low <= first <= second <= high."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair of numbers, got {value!r}")
+    first, second = (check_number(name, v, low, high) for v in value)
+    if first > second:
+        raise ValueError(f"{name} must be a pair that rises, got {value!r}")
+    return first, second
+
+
+def check_interpolation(value: Any) -> str:
+    """The name of how warps interpolate; torchvision's ``InterpolationMode`` is taken too.
+
+    "random" is bilinear or bicubic, drawn for each operation, as in timm.
+    """
+    name = getattr(value, "value", value)
+    if name not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {value!r}")
+    return str(name)
+
+
+def check_fill(value: Any) -> Colour:
+    """The colour outside of warped images: None (black), a level, three levels of 255, or "mean", that of the data set."""
+    if value is None or (isinstance(value, str) and value == "mean"):
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        levels = tuple(_level(v) for v in value)
+        if len(levels) not in (1, 3):
+            raise ValueError(f"fill must have one level or three, got {value!r}")
+        return levels if len(levels) == 3 else levels * 3
+    return _level(value)
+
+
+def _level(value: Any) -> int:
+    if isinstance(value, str):
+        raise ValueError(f"fill must be None, 'mean' or levels in [0, 255], got {value!r}")
+    return int(check_number("fill", value, 0, 255))
+
+
+def fill_colour(fill: Colour, mean: tuple[float, float, float]) -> UInt8[np.ndarray, " 3"]:
+    """The three levels that ``fill`` says; ``mean`` is on the scale [0, 1] and rounded as timm rounds it."""
+    if fill == "mean":
+        return np.array([min(255, round(255 * x)) for x in mean], np.uint8)
+    levels: Any = 0 if fill is None else fill
+    return np.full(3, levels, np.uint8)
