@@ -2,8 +2,8 @@
 
     policy.draw(words, height, width, mean)  ->  Operations: n operations a row, their arguments and filters
 
-A row of the global batch has ``policy.words`` uniform numbers of its own, so that what is done to it depends on (seed, epoch,
-step, row) alone: not on the ranks, the threads or the other rows. A policy touches no pixel.
+A row of the global batch has ``policy.words`` uniform numbers of its own, so that what is done to it depends on (seed,
+epoch, step, row) alone: not on the ranks, the threads or the other rows. A policy touches no pixel.
 """
 
 from __future__ import annotations

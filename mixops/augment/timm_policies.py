@@ -47,8 +47,8 @@ class TimmPolicy(Policy):
 class TimmRandAugment(TimmPolicy):
     """timm's "rand-m9-n2-p0.5-mstd0.5-mmax10-inc1": ``num_layers`` operations, each done with probability ``prob``.
 
-    ``magnitude`` is on timm's scale of ten and cut off at ``magnitude_max``. ``transforms`` is "plain", "increasing" ("inc1"),
-    or one of the sets that timm's "t" section names: "3a"; "3aw" and "weights" choose without replacement.
+    ``magnitude`` is on timm's scale of ten and cut off at ``magnitude_max``. ``transforms`` is "plain", "increasing"
+    ("inc1"), or one of the sets that timm's "t" section names: "3a"; "3aw" and "weights" choose without replacement.
     """
 
     magnitude: float = 10.0

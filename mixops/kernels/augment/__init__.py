@@ -1,0 +1,1 @@
+"""Executors of augmentation plans: Pillow's own functions (the reference) and numba."""

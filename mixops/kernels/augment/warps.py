@@ -1,0 +1,228 @@
+"""Warps in Pillow's arithmetic: output pixel (x, y) shows the input at (a x + b y + c, d x + e y + f).
+
+Coordinates are those of pixel centres, (x + 1/2, y + 1/2). To the nearest pixel they have 16 fractional bits; bilinear and
+bicubic interpolation is in float64, every operation rounded, and cut off at whole levels. Pixels that lie outside show a fill.
+
+Coordinates run along a row in one direction, also as rounded, so that the pixels of a row that need no fill, and of these the
+ones that need no care at the border, are neighbours: their ends are found first and the loops between them do not ask. Shears
+interpolate along one axis only: the other has fraction 0, and a + (b - a) * 0 is a.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import int32, int64, uint8, uint64
+
+from ..jit import njit
+from .pixels import blend_line, blend_square, cubic_line, cubic_square
+
+BILINEAR, BICUBIC = 2, 3
+ALONG, DOWN, BOTH = range(3)  # the axes that are interpolated
+
+
+@njit()
+def _fix(v):
+    """16 fractional bits, halves up."""
+    return int64(math.floor(v * 65536.0 + 0.5))
+
+
+@njit()
+def _pad(out, at, start, stop, fill):
+    """Pixels ``start`` to ``stop`` of the row that begins at byte ``at``."""
+    k = uint64(at + 3 * start)
+    for _ in range(start, stop):
+        out[k] = fill[0]
+        out[k + uint64(1)] = fill[1]
+        out[k + uint64(2)] = fill[2]
+        k += uint64(3)
+
+
+@njit()
+def shift(source, out, h, w, dx, dy, fill):
+    """Moves the image by whole pixels, dx to the right and dy down."""
+    low, high = min(max(dx, 0), w), max(min(w + dx, w), 0)
+    for y in range(h):
+        at = y * w * 3
+        if not (0 <= y - dy < h) or low >= high:
+            _pad(out, at, 0, w, fill)
+            continue
+        _pad(out, at, 0, low, fill)
+        back = (y - dy) * w * 3 - 3 * dx
+        for k in range(uint64(3 * low), uint64(3 * high)):
+            out[uint64(at) + k] = source[uint64(back) + k]
+        _pad(out, at, high, w, fill)
+
+
+@njit()
+def _within(start, step, low, high, n):
+    """First and last + 1 of the k in 0 .. n - 1 with low <= start + k * step < high, in integers."""
+    if step == 0:
+        return (0, n) if low <= start < high else (0, 0)
+    if step < 0:  # high > start + k * step >= low
+        start, step, low, high = -start, -step, 1 - high, 1 - low
+    first = -((start - low) // step)
+    last = -((start - high) // step)
+    return min(max(first, 0), n), min(max(last, 0), n)
+
+
+@njit()
+def nearest(source, out, h, w, m, fill):
+    """The pixel in which the point lies."""
+    a, b, d, e = _fix(m[0]), _fix(m[1]), _fix(m[3]), _fix(m[4])
+    u0, v0 = _fix(m[2] + m[0] * 0.5 + m[1] * 0.5), _fix(m[5] + m[3] * 0.5 + m[4] * 0.5)
+    for y in range(h):
+        at = y * w * 3
+        u, v = u0 + b * y, v0 + e * y
+        first, last = _within(u, a, 0, w << 16, w)
+        low, high = _within(v, d, 0, h << 16, w)
+        first, last = max(first, low), min(last, high)
+        if first >= last:
+            _pad(out, at, 0, w, fill)
+            continue
+        _pad(out, at, 0, first, fill)
+        u, v, k = u + a * first, v + d * first, uint64(at + 3 * first)
+        for _ in range(first, last):
+            i = uint64((v >> 16) * w * 3 + (u >> 16) * 3)
+            out[k] = source[i]
+            out[k + uint64(1)] = source[i + uint64(1)]
+            out[k + uint64(2)] = source[i + uint64(2)]
+            u, v, k = u + a, v + d, k + uint64(3)
+        _pad(out, at, last, w, fill)
+
+
+@njit()
+def _point(a, x, b, c):
+    """A coordinate in Pillow's order of operations."""
+    return a * (x + 0.5) + b + c
+
+
+@njit()
+def _between(a, b, c, low, high, n):
+    """First and last + 1 of the x in 0 .. n - 1 with low <= _point(a, x, b, c) < high."""
+    if a == 0.0:
+        return (0, n) if low <= b + c < high else (0, 0)
+    near, far = (low - c - b) / a - 0.5, (high - c - b) / a - 0.5
+    if a < 0.0:
+        near, far = far, near
+    first = int64(min(max(near, 0.0), float(n)))
+    last = int64(min(max(far, 0.0), float(n)))
+    # the estimates may be off by what is rounded; on a falling line the ends change roles
+    if a > 0.0:
+        while first > 0 and _point(a, first - 1, b, c) >= low:
+            first -= 1
+        while first < n and _point(a, first, b, c) < low:
+            first += 1
+        while last > 0 and _point(a, last - 1, b, c) >= high:
+            last -= 1
+        while last < n and _point(a, last, b, c) < high:
+            last += 1
+    else:
+        while first > 0 and _point(a, first - 1, b, c) < high:
+            first -= 1
+        while first < n and _point(a, first, b, c) >= high:
+            first += 1
+        while last > 0 and _point(a, last - 1, b, c) < low:
+            last -= 1
+        while last < n and _point(a, last, b, c) >= low:
+            last += 1
+    return first, last
+
+
+@njit()
+def _cubic(a, b, c, d, t):
+    """Pillow's cubic through b and c, t of the way from b."""
+    return b + t * ((-a + c) + t * ((2 * (a - b) + c - d) + t * (-a + b - c + d)))
+
+
+@njit()
+def _careful(source, out, k, h, w, u, v, filter, lines):
+    """One pixel near the border, which is repeated."""
+    u, v = u - 0.5, v - 0.5
+    i, j = int64(math.floor(u)), int64(math.floor(v))
+    p, q = u - i, v - j
+    w3 = 3 * w
+    for n in range(3):
+        if filter == BILINEAR:
+            left, right = 3 * max(i, 0) + n, 3 * min(i + 1, w - 1) + n
+            top, low = max(j, 0) * w3, min(j + 1, h - 1) * w3
+            s00, s01 = float(source[uint64(top + left)]), float(source[uint64(top + right)])
+            s10, s11 = float(source[uint64(low + left)]), float(source[uint64(low + right)])
+            above, below = s00 + (s01 - s00) * p, s10 + (s11 - s10) * p
+            value = above + (below - above) * q
+        else:
+            for r in range(4):
+                at = min(max(j - 1 + r, 0), h - 1) * w3 + n
+                a, b = 3 * min(max(i - 1, 0), w - 1), 3 * max(i, 0)
+                c, d = 3 * min(i + 1, w - 1), 3 * min(i + 2, w - 1)
+                lines[r] = _cubic(
+                    float(source[uint64(at + a)]), float(source[uint64(at + b)]), float(source[uint64(at + c)]),
+                    float(source[uint64(at + d)]), p,
+                )  # fmt: skip
+            value = min(max(_cubic(lines[0], lines[1], lines[2], lines[3], q), 0.0), 255.0)
+        out[uint64(k + n)] = uint8(int32(value))
+
+
+@njit()
+def interpolated(source, out, h, w, m, fill, filter, axes, lines):
+    """Bilinear or bicubic; ``axes`` says which of the two interpolate, ``lines`` is memory for four float64."""
+    w3 = 3 * w
+    reach = 1 if filter == BILINEAR else 2  # pixels that are read behind the point; one less before it
+    for y in range(h):
+        at = y * w3
+        b, e = m[1] * (y + 0.5), m[4] * (y + 0.5)
+        first, last = _between(m[0], b, m[2], 0.0, float(w), w)
+        low, high = _between(m[3], e, m[5], 0.0, float(h), w)
+        first, last = max(first, low), min(last, high)
+        if first >= last:
+            _pad(out, at, 0, w, fill)
+            continue
+        inner, outer = first, last
+        if axes != DOWN:  # the first pixel of the image is not for the loops below
+            low, high = _between(m[0], b, m[2], reach + 0.5, w - reach + 0.5, w)
+            inner, outer = max(inner, low), min(outer, high)
+        if axes != ALONG:
+            low, high = _between(m[3], e, m[5], reach - 0.5, h - reach + 0.5, w)
+            inner, outer = max(inner, low), min(outer, high)
+        inner = max(inner, 1)
+        outer = max(min(outer, w - 1), inner)  # nor is the last
+        inner, outer = min(inner, last), min(outer, last)
+        _pad(out, at, 0, first, fill)
+        for x in range(first, inner):
+            u, v = _point(m[0], x, b, m[2]), _point(m[3], x, e, m[5])
+            _careful(source, out, at + 3 * x, h, w, u, v, filter, lines)
+        _inside(source, out, at, w3, inner, outer, m, b, e, y, filter, axes)
+        for x in range(outer, last):
+            u, v = _point(m[0], x, b, m[2]), _point(m[3], x, e, m[5])
+            _careful(source, out, at + 3 * x, h, w, u, v, filter, lines)
+        _pad(out, at, last, w, fill)
+
+
+@njit()
+def _inside(source, out, at, w3, first, last, m, b, e, y, filter, axes):
+    """Pixels ``first`` to ``last`` of a row, all of whose neighbours lie inside the image."""
+    if axes == ALONG:
+        for x in range(first, last):
+            u = _point(m[0], x, b, m[2]) - 0.5
+            i = int64(u)
+            if filter == BILINEAR:
+                blend_line(source, out, at + 3 * i, 3, at + 3 * x, u - i)
+            else:
+                cubic_line(source, out, at + 3 * i - 3, 3, at + 3 * x, u - i)
+    elif axes == DOWN:
+        for x in range(first, last):
+            v = _point(m[3], x, e, m[5]) - 0.5
+            j = int64(v)
+            if filter == BILINEAR:
+                blend_line(source, out, j * w3 + 3 * x, w3, at + 3 * x, v - j)
+            else:
+                cubic_line(source, out, (j - 1) * w3 + 3 * x, w3, at + 3 * x, v - j)
+    else:
+        for x in range(first, last):
+            u, v = _point(m[0], x, b, m[2]) - 0.5, _point(m[3], x, e, m[5]) - 0.5
+            i, j = int64(u), int64(v)
+            if filter == BILINEAR:
+                blend_square(source, out, j * w3 + 3 * i, w3, at + 3 * x, u - i, v - j)
+            else:
+                cubic_square(source, out, (j - 1) * w3 + 3 * i - 3, w3, at + 3 * x, u - i, v - j)
