@@ -3,19 +3,20 @@
 Laws draw from a key; executors draw nothing.
 """
 
-from .augmix import AugMix
-from .auto_augment import AutoAugment
-from .color_jitter import ColorJitter
+from .apply import augment_images
 from .composition import Augmentation, as_augmentation
 from .erasing import Cutout, RandomErasing
 from .plan import AugmentPlan
-from .rand_augment import RandAugment
+from .policies.augmix import AugMix
+from .policies.auto_augment import AutoAugment
+from .policies.color_jitter import ColorJitter
+from .policies.rand_augment import RandAugment
+from .policies.single import GaussianBlur, RandomGrayscale, RandomSolarize
+from .policies.three_augment import ThreeAugment
+from .policies.trivial_augment import TrivialAugmentWide
 from .registry import AUGMENTATIONS, parse_augment
-from .single import GaussianBlur, RandomGrayscale, RandomSolarize
-from .three_augment import ThreeAugment
-from .timm_policies import TimmAugMix, TimmAutoAugment, TimmRandAugment
-from .timm_strings import parse_timm
-from .trivial_augment import TrivialAugmentWide
+from .timm.policies import TimmAugMix, TimmAutoAugment, TimmRandAugment
+from .timm.strings import parse_timm
 
 __all__ = [
     "AUGMENTATIONS",
@@ -36,6 +37,7 @@ __all__ = [
     "TimmRandAugment",
     "TrivialAugmentWide",
     "as_augmentation",
+    "augment_images",
     "parse_augment",
     "parse_timm",
 ]

@@ -16,8 +16,8 @@ from jaxtyping import Float64, Int64
 from ..key import Key, Stream
 from .erasing import Erasing
 from .plan import AugmentPlan
-from .policy import RGB, Policy, Words
-from .timm_strings import parse_timm
+from .policies.base import RGB, Policy, Words
+from .timm.strings import parse_timm
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int32, UInt8
 from scipy.special import ndtri
 
 from .checks import check_count, check_number, check_range
-from .policy import RGB, Words
+from .policies.base import RGB, Words
 
 _TRIES = 10  # as in torchvision and timm
 

@@ -9,18 +9,18 @@ import ast
 import math
 from typing import Any
 
-from .augmix import AugMix
-from .auto_augment import AutoAugment
-from .color_jitter import ColorJitter
 from .composition import Augmentation, as_augmentation
 from .erasing import Cutout, Erasing, RandomErasing
-from .policy import Policy
-from .rand_augment import RandAugment
-from .single import GaussianBlur, RandomGrayscale, RandomSolarize
-from .three_augment import ThreeAugment
-from .timm_policies import TimmAugMix, TimmAutoAugment, TimmRandAugment
-from .timm_strings import HEADS, is_timm
-from .trivial_augment import TrivialAugmentWide
+from .policies.augmix import AugMix
+from .policies.auto_augment import AutoAugment
+from .policies.base import Policy
+from .policies.color_jitter import ColorJitter
+from .policies.rand_augment import RandAugment
+from .policies.single import GaussianBlur, RandomGrayscale, RandomSolarize
+from .policies.three_augment import ThreeAugment
+from .policies.trivial_augment import TrivialAugmentWide
+from .timm.policies import TimmAugMix, TimmAutoAugment, TimmRandAugment
+from .timm.strings import HEADS, is_timm
 
 AUGMENTATIONS: dict[str, type[Policy] | type[Erasing]] = {
     kind.__name__: kind

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
+# for functions that compiled code alone calls: what Python would call them by need not be compiled
+INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def cache_dir() -> str:

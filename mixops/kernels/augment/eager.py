@@ -1,7 +1,7 @@
 """Executes augmentation plans with Pillow's own functions, as the recipes do: the reference of the other executors.
 
-Two things are said here because Pillow's versions differ. Posterizing to 0 bits is black: Pillow before 12 computed so, later
-ones refuse. A hue is turned by torchvision's arithmetic on Pillow's HSV bytes, ``int(255 turns)`` steps of 256.
+Posterizing to 0 bits is black: so it was until Pillow 13 refused what it had computed. A hue is turned by torchvision's
+arithmetic on Pillow's HSV bytes, ``int(255 turns)`` steps of 256.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def operate(image: Image.Image, op: Op, arg: float, filter: int, fill: list[int]
     return image
 
 
-def _warp(
-    image: Image.Image, op: Op, arg: float, resample: Image.Resampling, fill: tuple[int, int, int]
-) -> Image.Image:
+def _warp(image: Image.Image, op: Op, arg: float, resample: Image.Resampling, fill: tuple[int, int, int]) -> Image.Image:
     if op == Op.ROTATE:
         return image.rotate(arg, resample, fillcolor=fill)
     matrix = {

@@ -16,7 +16,7 @@ LEVELS = 4096  # equally likely bytes of a channel
 
 
 def values(mean: tuple[float, float, float], std: tuple[float, float, float]) -> UInt8[np.ndarray, "3 levels"]:
-    """The bytes that a channel chooses from: normal around ``mean``, both on the scale [0, 1], cut off at black and white."""
+    """The bytes that a channel chooses from: normal around ``mean``, on the scale [0, 1], cut off at black and white."""
     z = ndtri((np.arange(LEVELS) + 0.5) / LEVELS)
     return np.clip(np.rint(255 * (np.asarray(mean)[:, None] + np.asarray(std)[:, None] * z)), 0, 255).astype(np.uint8)
 

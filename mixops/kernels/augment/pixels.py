@@ -71,9 +71,10 @@ class _Pixels:
         p4 = b.sub(b.sub(v4, v3), turn)
         return self.horner(self.double(v2), self.double(p2), self.double(p3), self.double(p4), t)
 
-    def cubic_of(self, v1: Any, v2: Any, v3: Any, v4: Any, t: Any) -> Any:
+    def cubic_of(self, lines: list[Any], t: Any) -> Any:
         """The same through four doubles, in Pillow's order."""
         b = self.builder
+        v1, v2, v3, v4 = lines
         turn = b.fsub(v1, v2)
         p3 = b.fsub(b.fadd(b.fadd(turn, turn), v3), v4)
         p4 = b.fadd(b.fsub(b.fsub(v2, v1), v3), v4)
@@ -148,7 +149,7 @@ def cubic_square(_: Any, source: Any, to: Any, at: Any, down: Any, out: Any, t: 
         _, _, at, down, out, t, s = args
         pixel, t = ir.Constant(ir.IntType(64), 3), p.splat(t)
         lines = [p.cubic(p.offset(at, down, i), pixel, t) for i in range(4)]
-        p.store(out, p.clip(p.cubic_of(*lines, p.splat(s))))
+        p.store(out, p.clip(p.cubic_of(lines, p.splat(s))))
         return context.get_dummy_value()
 
     return _signature(source, to, 2), generate

@@ -1,34 +1,32 @@
 """Warps in Pillow's arithmetic: output pixel (x, y) shows the input at (a x + b y + c, d x + e y + f).
 
 Coordinates are those of pixel centres, (x + 1/2, y + 1/2). To the nearest pixel they have 16 fractional bits; bilinear and
-bicubic interpolation is in float64, every operation rounded, and cut off at whole levels. Pixels that lie outside show a fill.
+bicubic interpolation is in float64, every operation rounded, and cut off at whole levels. Pixels outside show a fill.
 
-Coordinates run along a row in one direction, also as rounded, so that the pixels of a row that need no fill, and of these the
-ones that need no care at the border, are neighbours: their ends are found first and the loops between them do not ask. Shears
-interpolate along one axis only: the other has fraction 0, and a + (b - a) * 0 is a.
+Coordinates run along a row in one direction, also as rounded, so that the pixels of a row that need no fill, and of these
+the ones that need no care at the border, are neighbours: their ends are found first and the loops between them do not ask.
+Shears interpolate along one axis only: the other has fraction 0, and a + (b - a) * 0 is a.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import int32, int64, uint8, uint64
 
-from ..jit import njit
+from ...runtime.jit import INNER, njit
 from .pixels import blend_line, blend_square, cubic_line, cubic_square
 
-BILINEAR, BICUBIC = 2, 3
 ALONG, DOWN, BOTH = range(3)  # the axes that are interpolated
 
 
-@njit()
+@njit(inline="always")
 def _fix(v):
     """16 fractional bits, halves up."""
     return int64(math.floor(v * 65536.0 + 0.5))
 
 
-@njit()
+@njit(**INNER)
 def _pad(out, at, start, stop, fill):
     """Pixels ``start`` to ``stop`` of the row that begins at byte ``at``."""
     k = uint64(at + 3 * start)
@@ -39,7 +37,7 @@ def _pad(out, at, start, stop, fill):
         k += uint64(3)
 
 
-@njit()
+@njit(**INNER)
 def shift(source, out, h, w, dx, dy, fill):
     """Moves the image by whole pixels, dx to the right and dy down."""
     low, high = min(max(dx, 0), w), max(min(w + dx, w), 0)
@@ -55,7 +53,7 @@ def shift(source, out, h, w, dx, dy, fill):
         _pad(out, at, high, w, fill)
 
 
-@njit()
+@njit(**INNER)
 def _within(start, step, low, high, n):
     """First and last + 1 of the k in 0 .. n - 1 with low <= start + k * step < high, in integers."""
     if step == 0:
@@ -67,7 +65,7 @@ def _within(start, step, low, high, n):
     return min(max(first, 0), n), min(max(last, 0), n)
 
 
-@njit()
+@njit(**INNER)
 def nearest(source, out, h, w, m, fill):
     """The pixel in which the point lies."""
     a, b, d, e = _fix(m[0]), _fix(m[1]), _fix(m[3]), _fix(m[4])
@@ -92,13 +90,13 @@ def nearest(source, out, h, w, m, fill):
         _pad(out, at, last, w, fill)
 
 
-@njit()
+@njit(inline="always")
 def _point(a, x, b, c):
     """A coordinate in Pillow's order of operations."""
     return a * (x + 0.5) + b + c
 
 
-@njit()
+@njit(**INNER)
 def _between(a, b, c, low, high, n):
     """First and last + 1 of the x in 0 .. n - 1 with low <= _point(a, x, b, c) < high."""
     if a == 0.0:
@@ -130,45 +128,41 @@ def _between(a, b, c, low, high, n):
     return first, last
 
 
-@njit()
+@njit(inline="always")
 def _cubic(a, b, c, d, t):
     """Pillow's cubic through b and c, t of the way from b."""
     return b + t * ((-a + c) + t * ((2 * (a - b) + c - d) + t * (-a + b - c + d)))
 
 
-@njit()
-def _careful(source, out, k, h, w, u, v, filter, lines):
+@njit(**INNER)
+def _careful(source, out, k, h, w, u, v, cubic, lines):
     """One pixel near the border, which is repeated."""
     u, v = u - 0.5, v - 0.5
     i, j = int64(math.floor(u)), int64(math.floor(v))
     p, q = u - i, v - j
-    w3 = 3 * w
     for n in range(3):
-        if filter == BILINEAR:
-            left, right = 3 * max(i, 0) + n, 3 * min(i + 1, w - 1) + n
-            top, low = max(j, 0) * w3, min(j + 1, h - 1) * w3
-            s00, s01 = float(source[uint64(top + left)]), float(source[uint64(top + right)])
-            s10, s11 = float(source[uint64(low + left)]), float(source[uint64(low + right)])
-            above, below = s00 + (s01 - s00) * p, s10 + (s11 - s10) * p
-            value = above + (below - above) * q
-        else:
-            for r in range(4):
-                at = min(max(j - 1 + r, 0), h - 1) * w3 + n
-                a, b = 3 * min(max(i - 1, 0), w - 1), 3 * max(i, 0)
-                c, d = 3 * min(i + 1, w - 1), 3 * min(i + 2, w - 1)
-                lines[r] = _cubic(
-                    float(source[uint64(at + a)]), float(source[uint64(at + b)]), float(source[uint64(at + c)]),
-                    float(source[uint64(at + d)]), p,
-                )  # fmt: skip
+        for r in range(4):
+            at = min(max(j - 1 + r, 0), h - 1) * 3 * w + n
+            a = float(source[uint64(at + 3 * min(max(i - 1, 0), w - 1))])
+            b = float(source[uint64(at + 3 * max(i, 0))])
+            c = float(source[uint64(at + 3 * min(i + 1, w - 1))])
+            d = float(source[uint64(at + 3 * min(i + 2, w - 1))])
+            lines[r] = _cubic(a, b, c, d, p) if cubic else b + (c - b) * p
+        if cubic:
             value = min(max(_cubic(lines[0], lines[1], lines[2], lines[3], q), 0.0), 255.0)
+        else:
+            value = lines[1] + (lines[2] - lines[1]) * q
         out[uint64(k + n)] = uint8(int32(value))
 
 
-@njit()
-def interpolated(source, out, h, w, m, fill, filter, axes, lines):
-    """Bilinear or bicubic; ``axes`` says which of the two interpolate, ``lines`` is memory for four float64."""
+@njit(**INNER)
+def interpolated(source, out, h, w, m, fill, cubic, axes, lines, places, across, down):
+    """Bilinear or cubic; ``axes`` says which of the two interpolate.
+
+    ``lines`` is memory for four float64, ``places``, ``across`` and ``down`` for a row of int32 and two of float64.
+    """
     w3 = 3 * w
-    reach = 1 if filter == BILINEAR else 2  # pixels that are read behind the point; one less before it
+    reach = 2 if cubic else 1  # pixels that are read behind the point; one less before it
     for y in range(h):
         at = y * w3
         b, e = m[1] * (y + 0.5), m[4] * (y + 0.5)
@@ -185,44 +179,47 @@ def interpolated(source, out, h, w, m, fill, filter, axes, lines):
         if axes != ALONG:
             low, high = _between(m[3], e, m[5], reach - 0.5, h - reach + 0.5, w)
             inner, outer = max(inner, low), min(outer, high)
-        inner = max(inner, 1)
-        outer = max(min(outer, w - 1), inner)  # nor is the last
-        inner, outer = min(inner, last), min(outer, last)
+        inner = min(max(inner, 1), last)
+        outer = min(max(min(outer, w - 1), inner), last)  # nor is the last
+        # pixels spill a byte to the right: those near the border come after them
+        _find(m, b, e, inner, outer, w3, places, across, down)
+        _inside(source, out, at, w3, inner, outer, places, across, down, cubic, axes)
+        for k in range(first, last - (outer - inner)):
+            x = k if k < inner else k + (outer - inner)
+            u, v = _point(m[0], x, b, m[2]), _point(m[3], x, e, m[5])
+            _careful(source, out, at + 3 * x, h, w, u, v, cubic, lines)
         _pad(out, at, 0, first, fill)
-        for x in range(first, inner):
-            u, v = _point(m[0], x, b, m[2]), _point(m[3], x, e, m[5])
-            _careful(source, out, at + 3 * x, h, w, u, v, filter, lines)
-        _inside(source, out, at, w3, inner, outer, m, b, e, y, filter, axes)
-        for x in range(outer, last):
-            u, v = _point(m[0], x, b, m[2]), _point(m[3], x, e, m[5])
-            _careful(source, out, at + 3 * x, h, w, u, v, filter, lines)
         _pad(out, at, last, w, fill)
 
 
-@njit()
-def _inside(source, out, at, w3, first, last, m, b, e, y, filter, axes):
+@njit(**INNER)
+def _find(m, b, e, first, last, w3, places, across, down):
+    """Where pixels ``first`` to ``last`` of a row come from: the byte of a pixel, and how far behind it on both axes."""
+    a, c, d, f = m[0], m[2], m[3], m[5]
+    for k in range(uint64(first), uint64(last)):
+        x = int32(k)
+        u, v = _point(a, x, b, c) - 0.5, _point(d, x, e, f) - 0.5
+        i, j = int32(u), int32(v)
+        places[k] = int32(j * int32(w3)) + int32(int32(3) * i)
+        across[k], down[k] = u - i, v - j
+
+
+@njit(**INNER)
+def _inside(source, out, at, w3, first, last, places, across, down, cubic, axes):
     """Pixels ``first`` to ``last`` of a row, all of whose neighbours lie inside the image."""
-    if axes == ALONG:
-        for x in range(first, last):
-            u = _point(m[0], x, b, m[2]) - 0.5
-            i = int64(u)
-            if filter == BILINEAR:
-                blend_line(source, out, at + 3 * i, 3, at + 3 * x, u - i)
+    if axes == BOTH:
+        for x in range(uint64(first), uint64(last)):
+            place, to = int64(places[x]), at + 3 * int64(x)
+            if cubic:
+                cubic_square(source, out, place - w3 - 3, w3, to, across[x], down[x])
             else:
-                cubic_line(source, out, at + 3 * i - 3, 3, at + 3 * x, u - i)
-    elif axes == DOWN:
-        for x in range(first, last):
-            v = _point(m[3], x, e, m[5]) - 0.5
-            j = int64(v)
-            if filter == BILINEAR:
-                blend_line(source, out, j * w3 + 3 * x, w3, at + 3 * x, v - j)
-            else:
-                cubic_line(source, out, (j - 1) * w3 + 3 * x, w3, at + 3 * x, v - j)
+                blend_square(source, out, place, w3, to, across[x], down[x])
     else:
-        for x in range(first, last):
-            u, v = _point(m[0], x, b, m[2]) - 0.5, _point(m[3], x, e, m[5]) - 0.5
-            i, j = int64(u), int64(v)
-            if filter == BILINEAR:
-                blend_square(source, out, j * w3 + 3 * i, w3, at + 3 * x, u - i, v - j)
+        step = w3 if axes == DOWN else 3
+        shares = down if axes == DOWN else across
+        for x in range(uint64(first), uint64(last)):
+            place, to = int64(places[x]), at + 3 * int64(x)
+            if cubic:
+                cubic_line(source, out, place - step, step, to, shares[x])
             else:
-                cubic_square(source, out, (j - 1) * w3 + 3 * i - 3, w3, at + 3 * x, u - i, v - j)
+                blend_line(source, out, place, step, to, shares[x])

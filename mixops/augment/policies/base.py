@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32, Float64, Int8, UInt8
 
-from .operations import Filter, Op
-from .plan import Chains
+from ..operations import Filter, Op
+from ..plan import Chains
 
 RGB = tuple[float, float, float]
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int8, Int64
 
-from .operations import FACTORS, Op
+from ..operations import FACTORS, Op
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int8, UInt8
 from scipy.special import gammaincinv
 
-from ..mixer import symmetric_beta
-from .checks import Colour, check_count, check_fill, check_interpolation, check_number, fill_colour
-from .operations import Op
-from .plan import Chains
-from .policy import RGB, Operations, Policy, Words, draw_filters, filter_words
+from ...mixers.base import symmetric_beta
+from ..checks import Colour, check_count, check_fill, check_interpolation, check_number, fill_colour
+from ..operations import Op
+from ..plan import Chains
+from .base import RGB, Operations, Policy, Words, draw_filters, filter_words
 from .tables import augmix_space
 
 _DEEPEST = 3  # a chain of random depth has 1, 2 or 3 operations

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import check_number, check_range
-from .operations import Op
-from .policy import RGB, Operations, Policy, Words, unless
+from ..checks import check_number, check_range
+from ..operations import Op
+from .base import RGB, Operations, Policy, Words, unless
 
 Range = float | Sequence[float]
 

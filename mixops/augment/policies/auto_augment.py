@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from .checks import Colour, check_fill, check_interpolation, fill_colour
-from .operations import Op
-from .policy import RGB, Operations, Policy, Words, draw_filters, filter_words, unless
+from ..checks import Colour, check_fill, check_interpolation, fill_colour
+from ..operations import Op
+from .base import RGB, Operations, Policy, Words, draw_filters, filter_words, unless
 from .tables import common_space
 
 POLICIES = {

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .checks import Colour
-from .timm_policies import TimmAugMix, TimmAutoAugment, TimmPolicy, TimmRandAugment
-from .timm_tables import CHOICES, POLICIES
+from ..checks import Colour
+from .policies import TimmAugMix, TimmAutoAugment, TimmPolicy, TimmRandAugment
+from .tables import CHOICES, POLICIES
 
 _UNIFORM = 100.0  # a RandAugment deviation above this asks for uniform magnitudes
 _RAND: dict[str, tuple[str, Callable[[str], Any]]] = {

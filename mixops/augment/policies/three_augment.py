@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import check_number, check_range
+from ..checks import check_number, check_range
+from ..operations import Op
+from .base import RGB, Operations, Policy, Words
 from .color_jitter import ColorJitter
-from .operations import Op
-from .policy import RGB, Operations, Policy, Words
 
 
 @dataclass(frozen=True)

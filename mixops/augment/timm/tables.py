@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int8, Int64
 from scipy.special import ndtri
 
-from .operations import Op
+from ..operations import Op
 
 Law = Callable[[Any, Any], Any]  # level, uniform number -> argument
 _BITS = 4  # "keep 0 up to 4 bits"

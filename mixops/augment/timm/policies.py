@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from .augmix import deepest, draw_mixture, mixture, mixture_words
-from .checks import Colour, check_count, check_fill, check_interpolation, check_number, fill_colour
-from .policy import RGB, Operations, Policy, Words, draw_filters, filter_words, unless
-from .timm_tables import AUGMIX, CHOICES, NAMES, POLICIES, arguments, magnitudes, pairs
+from ..checks import Colour, check_count, check_fill, check_interpolation, check_number, fill_colour
+from ..policies.augmix import deepest, draw_mixture, mixture, mixture_words
+from ..policies.base import RGB, Operations, Policy, Words, draw_filters, filter_words, unless
+from .tables import AUGMIX, CHOICES, NAMES, POLICIES, arguments, magnitudes, pairs
 
 _LARGEST = 10.0  # magnitudes are cut off here unless magnitude_max says otherwise
 
