@@ -6,6 +6,21 @@ Works on arrays and tensors; knows nothing of DALI, FFCV, files or epochs.
 from .apply.images import mix_images
 from .apply.label_maps import mix_label_maps
 from .apply.targets import mix_targets, soft_cross_entropy, sparse_targets
+from .augment import (
+    AugmentPlan,
+    AugMix,
+    AutoAugment,
+    ColorJitter,
+    Cutout,
+    GaussianBlur,
+    RandAugment,
+    RandomErasing,
+    RandomGrayscale,
+    RandomSolarize,
+    ThreeAugment,
+    TrivialAugmentWide,
+    augment_images,
+)
 from .augment.crops import CenterCrop, PaddedRandomCrop, RandomResizedCrop, ResizeRandomCrop, Squash
 from .embedding.manifold import ManifoldMix
 from .embedding.multimix import MultiMix
@@ -23,11 +38,17 @@ from .pairing.matching import OptimalMatching
 from .plan import MixPlan
 
 __all__ = [
+    "AugMix",
+    "AugmentPlan",
+    "AutoAugment",
     "CenterCrop",
+    "ColorJitter",
     "CutMix",
+    "Cutout",
     "EmaTeacher",
     "FMix",
     "GMix",
+    "GaussianBlur",
     "HMix",
     "Key",
     "ManifoldMix",
@@ -37,10 +58,17 @@ __all__ = [
     "OptimalMatching",
     "PaddedRandomCrop",
     "PuzzleMix",
+    "RandAugment",
+    "RandomErasing",
+    "RandomGrayscale",
     "RandomResizedCrop",
+    "RandomSolarize",
     "ResizeRandomCrop",
     "Squash",
     "Switch",
+    "ThreeAugment",
+    "TrivialAugmentWide",
+    "augment_images",
     "gradient_saliency",
     "mix_images",
     "mix_label_maps",

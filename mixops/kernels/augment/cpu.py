@@ -92,19 +92,18 @@ def program(plan: AugmentPlan) -> Program:
     b = plan.batch_size
     none = np.zeros((b, 0, 0), np.int8), np.zeros((b, 0, 0), np.float32), np.zeros((b, 0, 0), np.int8)
     chain_op, chain_arg, chain_filter = none if chains is None else (chains.op, chains.arg, chains.filter)
-    arrays = Program(
-        op=plan.op, arg=plan.arg, filter=plan.filter, matrix=warp_matrices(plan.op, plan.arg, *size), fill=plan.fill,
-        box=plan.box, colour=plan.colour, noisy=plan.noisy, noise=plan.noise,
-        values=values(plan.mean, plan.std) if plan.noisy.any() else np.zeros((3, 1), np.uint8),
-        chain_op=chain_op, chain_arg=chain_arg, chain_filter=chain_filter,
-        chain_matrix=warp_matrices(chain_op, chain_arg, *size),
-        chain_fill=np.zeros(3, np.uint8) if chains is None else chains.fill,
-        weight=np.zeros((b, 1), np.float32) if chains is None else chains.weight,
-        blend=chains is not None and chains.blend,
-    )  # fmt: skip
+    arrays: dict[str, Any] = {
+        "op": plan.op, "arg": plan.arg, "filter": plan.filter, "matrix": warp_matrices(plan.op, plan.arg, *size),
+        "fill": plan.fill, "box": plan.box, "colour": plan.colour, "noisy": plan.noisy, "noise": plan.noise,
+        "values": values(plan.mean, plan.std) if plan.noisy.any() else np.zeros((3, 1), np.uint8),
+        "chain_op": chain_op, "chain_arg": chain_arg, "chain_filter": chain_filter,
+        "chain_matrix": warp_matrices(chain_op, chain_arg, *size),
+        "chain_fill": np.zeros(3, np.uint8) if chains is None else chains.fill,
+        "weight": np.zeros((b, 1), np.float32) if chains is None else chains.weight,
+    }  # fmt: skip
     # another memory layout, or a read-only array, would be compiled for
-    ready = {name: np.require(x, None, ["C", "W"]) for name, x in arrays._asdict().items() if isinstance(x, np.ndarray)}
-    return arrays._replace(**ready)
+    ready: dict[str, Any] = {name: np.require(x, None, ["C", "W"]) for name, x in arrays.items()}
+    return Program(**ready, blend=chains is not None and chains.blend)
 
 
 def memory(plan: AugmentPlan) -> Memory:
