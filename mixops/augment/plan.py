@@ -41,7 +41,7 @@ class Chains:
         if self.op.ndim != 3:
             raise ValueError(f"op must have shape (b, c, d), got {self.op.shape}")
         b, c, _ = self.op.shape
-        _check_shapes(self, {"arg": self.op.shape, "filter": self.op.shape, "weight": (b, c + 1), "fill": (3,)})
+        _check_shapes(self, dict.fromkeys(("op", "arg", "filter"), self.op.shape) | {"weight": (b, c + 1), "fill": (3,)})
         check_operations(self.op, self.arg)
         _check_filters(self.filter)
         if (self.op == Op.AUGMIX).any():
@@ -80,7 +80,7 @@ class AugmentPlan:
             raise ValueError(f"op must have shape (b, n) and box (b, e, 4), got {self.op.shape} and {self.box.shape}")
         (b, n), e = self.op.shape, self.box.shape[1]
         shapes = {
-            "arg": (b, n), "filter": (b, n), "fill": (n, 3), "box": (b, e, 4), "colour": (b, e, 3),
+            "op": (b, n), "arg": (b, n), "filter": (b, n), "fill": (n, 3), "box": (b, e, 4), "colour": (b, e, 3),
             "noisy": (e,), "noise": (b,),
         }  # fmt: skip
         _check_shapes(self, shapes)
