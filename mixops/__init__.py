@@ -5,7 +5,7 @@ Works on arrays and tensors; knows nothing of DALI, FFCV, files or epochs.
 
 from .apply.images import mix_images
 from .apply.label_maps import mix_label_maps
-from .apply.targets import mix_targets, soft_cross_entropy, sparse_targets
+from .apply.targets import mix_targets, sparse_targets
 from .augment import (
     AugmentPlan,
     AugMix,
@@ -26,6 +26,7 @@ from .embedding.manifold import ManifoldMix
 from .embedding.multimix import MultiMix
 from .embedding.teacher import EmaTeacher
 from .key import Key
+from .losses import soft_cross_entropy
 from .mixers.cutmix import CutMix
 from .mixers.fmix import FMix
 from .mixers.gmix import GMix

@@ -1,4 +1,4 @@
-"""Targets of mixed images: ``y~ = w * y_i + (1 - w) * y_j``, dense or sparse, and the loss that takes both.
+"""Targets of mixed images: ``y~ = w * y_i + (1 - w) * y_j``, dense or sparse.
 
 Labels of one class *add*: a pair of two cats is a cat with weight 1. Sparse targets are (index, weight) pairs, because
 n x classes float32 is 20 MB at n = 256 and 21,000 classes and nearly all of it is zero.
@@ -95,42 +95,6 @@ def sparse_targets(labels: Int64[Tensor, " b"], plan: MixPlan) -> SparseTargets:
     index = torch.stack([labels.long(), labels.long()[partner]], -1)  # (b, 2)
     index = index[:, None].expand(-1, plan.interpolations, 2).flatten(0, 1)  # (b * k, 2)
     return index, torch.cat([weight, 1 - weight], -1).flatten(0, 1)
-
-
-def soft_cross_entropy(
-    logits: Float[Tensor, "n classes"],
-    targets: Float[Tensor, "n classes"] | SparseTargets,
-    *,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-) -> Tensor:
-    """Cross-entropy of logits against dense targets (n, classes) or sparse (index, weight) pairs, each (n, a).
-
-    For sparse targets nothing of the size n x classes is formed but the log-softmax itself; ``label_smoothing`` then is
-    torch's. ``reduction`` is "mean", "sum" or "none".
-    """
-    check_smoothing(label_smoothing)
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    log_total = logits.logsumexp(-1)
-    if isinstance(targets, tuple):
-        index, weight = targets
-        if index.shape != weight.shape or index.ndim != 2 or len(index) != len(logits):
-            raise ValueError(
-                f"targets must be index and weight of one shape ({len(logits)}, a), "
-                f"got {tuple(index.shape)} and {tuple(weight.shape)}"
-            )
-        mass = weight.sum(-1)
-        right = (logits.gather(-1, index) * weight.to(logits.dtype)).sum(-1)
-    else:
-        if targets.shape != logits.shape:
-            raise ValueError(f"targets must have the shape of logits {tuple(logits.shape)}, got {tuple(targets.shape)}")
-        mass = targets.sum(-1)
-        right = (logits * targets.to(logits.dtype)).sum(-1)
-    if label_smoothing:
-        right = (1 - label_smoothing) * right + label_smoothing * mass * logits.mean(-1)
-    loss = mass * log_total - right  # -sum_c y_c (l_c - log_total)
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
 def check_labels(labels: Tensor, num_classes: int | None) -> int:

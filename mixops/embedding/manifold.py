@@ -22,9 +22,9 @@ from ..apply.images import mix_images
 from ..apply.targets import mix_targets
 from ..key import Key, Stream
 from ..mixers.base import Mixer, image_size
-from ..mixers.saliency.gradient import unwrap
 from ..pairing.blocks import shorten
 from ..plan import MixPlan
+from ..runtime.unwrap import unwrap
 
 
 @dataclass(frozen=True, eq=False)

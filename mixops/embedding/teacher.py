@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..mixers.saliency.gradient import unwrap
+from ..runtime.unwrap import unwrap
 
 
 class EmaTeacher(nn.Module):

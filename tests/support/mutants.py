@@ -31,6 +31,7 @@ DRAWING = (
     "mixops/mixers/test_switch.py",
     "mixops/mixers/test_conformance_authors.py",
 )
+LOSS = ("mixops/test_losses.py",)
 TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers/test_contract.py")
 PIXELS = ("mixops/test_inputs.py",)
 CUDA = ("mixops/kernels/test_blend_cuda.py",)
@@ -65,7 +66,7 @@ FAULTS = (
     Fault("same class assigned, not added", "mixops/apply/targets.py", "labels[plan.partner][:, None]] += (1 - weight)", "labels[plan.partner][:, None]] = (1 - weight)", TARGETS),
     Fault("smoothing applied twice", "mixops/apply/targets.py", "labels[:, None]] += weight * (1 - smoothing)", "labels[:, None]] += weight * (1 - smoothing) ** 2", TARGETS),
     Fault("smoothing forgotten for soft labels", "mixops/apply/targets.py", "targets * (1 - smoothing) + smoothing / labels.shape[1] if smoothing else targets", "targets", TARGETS),
-    Fault("loss ignores smoothing of sparse targets", "mixops/apply/targets.py", "label_smoothing * mass * logits.mean(-1)", "0 * mass * logits.mean(-1)", TARGETS),
+    Fault("loss ignores smoothing of sparse targets", "mixops/losses.py", "label_smoothing * mass * logits.mean(-1)", "0 * mass * logits.mean(-1)", LOSS),
     Fault("label weight is the drawn lambda", "mixops/mixers/base.py", 'weight = lam.copy() if self.label == "sampled" else mask_means(params, height, width)', "weight = lam.copy()"),
     Fault("box area not clipped", "mixops/mixers/boxes.py", "np.minimum(middle + half, side)", "middle + half"),
     Fault("box off by one", "mixops/mixers/boxes.py", "np.minimum(middle + half, side)", "np.minimum(middle + half + 1, side)"),

@@ -19,6 +19,8 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ...runtime.unwrap import unwrap
+
 
 def gradient_saliency(
     model: nn.Module,
@@ -52,19 +54,6 @@ def gradient_saliency(
         slope = slope / size.view(-1, *[1] * (slope.ndim - 1))
         (gradient,) = torch.autograd.grad(logits, x, slope.to(logits.dtype))
     return gradient.float().square().mean(1).sqrt()
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside any wrappers of data parallelism and compilation."""
-    while True:
-        inner: Any = None
-        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            inner = model.module
-        elif hasattr(model, "_orig_mod"):  # torch.compile
-            inner = model._orig_mod
-        if inner is None:
-            return model
-        model = inner
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import nn
 from mixops.embedding.multimix import MultiMix
 from mixops.embedding.teacher import EmaTeacher
 from mixops.key import Key
-from mixops.mixers.saliency.gradient import unwrap
+from mixops.runtime.unwrap import unwrap
 
 
 class Net(nn.Module):

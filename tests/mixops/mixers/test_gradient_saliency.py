@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from mixops.mixers.saliency.gradient import gradient_saliency, unwrap
+from mixops.mixers.saliency.gradient import gradient_saliency
+from mixops.runtime.unwrap import unwrap
 
 
 def network(seed: int = 0) -> nn.Module:
