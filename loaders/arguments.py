@@ -14,6 +14,7 @@ from mixops.apply.targets import check_smoothing
 from mixops.augment.crop_plan import CropLaw
 from mixops.augment.crops import CenterCrop, RandomResizedCrop
 from mixops.mixers.base import Mixer
+from mixops.mixers.needs import refuse_needs
 
 from .sampling import Repeated, Sampling, Sequential, Shuffled, Together, Weighted
 from .sizes import BatchSizes, Sizes
@@ -28,6 +29,7 @@ def check_mixing(split: str, mixer: Mixer | None, smoothing: float) -> None:
         raise ValueError(f"split must be 'train' or 'val', got {split!r}")
     if mixer is not None and not isinstance(mixer, Mixer):
         raise TypeError(f"mixer must be a mixer of mixops or None, got {mixer!r}")
+    refuse_needs(mixer, {"images"}, "an ImageLoader")
     if mixer is not None and split != "train":
         raise ValueError(f"mixer must be None for split='val', where nothing is mixed, got {mixer!r}")
     if smoothing and mixer is None:

@@ -20,7 +20,6 @@ from mixops.augment.crop_plan import CropLaw, CropPlan, concatenate_crops, draw_
 from mixops.augment.flips import Flip
 from mixops.key import Key, Stream
 from mixops.mixers.base import Mixer
-from mixops.pairing.blocks import shorten
 from mixops.plan import MixPlan, concatenate
 
 from .schedule import Schedule
@@ -120,7 +119,7 @@ class StepPlanner:
     @property
     def looks_at_images(self) -> bool:
         """Whether the mix can be drawn only when the images are there."""
-        return self.mixer is not None and self.mixer.matching is not None
+        return self.mixer is not None and "images" in self.mixer.needs
 
     def mix(self, epoch: int, step: int, images: Any = None) -> MixPlan | None:
         """The mixing of a step on this rank: each group of rows by a key of its own, whatever rank has it.
@@ -134,8 +133,7 @@ class StepPlanner:
         for group in self.schedule_of(epoch).groups(step):
             key = Key(self.schedule.seed, epoch, step, group.index)
             seen = None if images is None else images[at : at + group.size]
-            mixer = shorten(self.mixer, group.size)
-            plans.append(mixer.plan(key, batch_size=group.size, height=height, width=width, images=seen))
+            plans.append(self.mixer.plan(key, batch_size=group.size, height=height, width=width, images=seen))
             at += group.size
         return concatenate(plans * self.views)
 

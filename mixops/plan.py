@@ -22,7 +22,7 @@ from jaxtyping import Float, Float32, Float64, Int32, Int64, UInt8
 if TYPE_CHECKING:
     from torch import Tensor
 
-from .masks import FLOATS, dense_masks
+from .masks import FLOATS, constant_masks, dense_masks
 
 _VERSION = 1
 
@@ -59,6 +59,12 @@ class MixPlan:
                 raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
         if b and not (self.partner.min() >= 0 and self.partner.max() < b):
             raise ValueError(f"partner must be in [0, {b}), got {self.partner.min()} to {self.partner.max()}")
+
+    @classmethod
+    def identity(cls, batch_size: int, *, interpolations: int = 1, height: int = 1, width: int = 1) -> MixPlan:
+        """A plan that mixes nothing: every row is its own partner and keeps every pixel and its whole label."""
+        ones = np.ones((batch_size, interpolations))
+        return cls(np.arange(batch_size), ones, ones.copy(), constant_masks(ones), height, width)
 
     @property
     def batch_size(self) -> int:

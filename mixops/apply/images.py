@@ -73,7 +73,7 @@ def mix_images(
             out=None if out is None else out.permute(0, 3, 1, 2), backend=backend,
         )  # fmt: skip
         return mixed.permute(0, 2, 3, 1) if out is None else out
-    plan = _identity(images) if plan is None else plan
+    plan = MixPlan.identity(len(images)) if plan is None else plan
     _check(images, plan)
     dtype = _result_dtype(images.dtype, dtype, mean is not None)
     scale, bias = _affine(images, mean, std, dtype)
@@ -98,15 +98,6 @@ def mix_images(
 
         mix(source, plan, scale, bias, buffer)
     return buffer if out is None or out is buffer else out.copy_(buffer)
-
-
-def _identity(images: Tensor) -> MixPlan:
-    """A plan that mixes nothing."""
-    b = len(images)
-    params = np.zeros((b, 1, 9), np.float32)
-    params[..., 0] = 1
-    ones = np.ones((b, 1))
-    return MixPlan(np.arange(b), ones, ones, params, 1, 1)
 
 
 def _check(images: Tensor, plan: MixPlan) -> None:

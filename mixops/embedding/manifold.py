@@ -22,7 +22,7 @@ from ..apply.images import mix_images
 from ..apply.targets import mix_targets
 from ..key import Key, Stream
 from ..mixers.base import Mixer, image_size
-from ..pairing.blocks import shorten
+from ..mixers.needs import refuse_needs
 from ..plan import MixPlan
 from ..runtime.unwrap import unwrap
 
@@ -48,6 +48,7 @@ class ManifoldMix:
             raise TypeError(f"model must be an nn.Module, got {self.model!r}")
         if not isinstance(self.mixer, Mixer):
             raise TypeError(f"mixer must be a mixer such as MixUp, got {self.mixer!r}")
+        refuse_needs(self.mixer, {"images"}, "ManifoldMix")  # its images are the activations
         if isinstance(self.layers, str) or len(self.layers) == 0:
             raise ValueError(f"layers must be a list of names or numbers, got {self.layers!r}")
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -93,9 +94,8 @@ class ManifoldMix:
     def plan(self, key: Key, hidden: Float[Tensor, "b ..."]) -> MixPlan:
         """The plan for an activation: masks of its height and width, a matching by its values."""
         height, width = image_size(hidden) if hidden.ndim == 4 else (1, 1)
-        mixer = shorten(self.mixer, len(hidden))
         with torch.no_grad():
-            plan = mixer.plan(key, batch_size=len(hidden), height=height, width=width, images=hidden.detach())
+            plan = self.mixer.plan(key, batch_size=len(hidden), height=height, width=width, images=hidden.detach())
         if hidden.ndim != 4 and not plan.constant:
             raise ValueError(f"mixer must have constant masks for activations {describe(hidden)}, got {self.mixer!r}")
         return plan

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from .base import BetaMixer, Draw
+from .beta import BetaMixer, UnitDraws
 from .boxes import box_masks
 
 
@@ -19,6 +19,6 @@ from .boxes import box_masks
 class CutMix(BetaMixer):
     """CutMix: a box of the partner with lam ~ Beta(alpha, alpha) (arXiv 1905.04899, eq. 1, 2; the authors' code)."""
 
-    def masks(self, draw: Draw, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
+    def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """0 inside the box, 1 outside."""
-        return box_masks(np.sqrt(1 - draw.lam), np.ones_like(draw.lam), draw.cy, draw.cx, height, width)
+        return box_masks(np.sqrt(1 - draws.lam), np.ones_like(draws.lam), draws.cy, draws.cx, height, width)

@@ -19,7 +19,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from ..key import Key, Stream
 from ..masks import constant_masks
-from .base import BetaMixer, Draw, UnitMasks
+from .beta import BetaMixer, UnitDraws, UnitMasks
 
 LEFT_OUT = 1e-5  # share of the energy of a field
 
@@ -40,9 +40,9 @@ class FMix(BetaMixer):
         if not 0 <= self.decay_power < inf:
             raise ValueError(f"decay_power must be at least 0 and finite, got {self.decay_power}")
 
-    def masks(self, draw: Draw, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
+    def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """Constant masks of the same weight, which the dense ones replace."""
-        return constant_masks(draw.lam)
+        return constant_masks(draws.lam)
 
     def draw_units(self, key: Key, u: Float64[np.ndarray, "u words"], height: int, width: int) -> UnitMasks:
         """A field for each unit, cut once for each of its lambdas."""

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..masks import CX, CY, DV, FLOATS, V0, X1, Y1, A
-from .base import BetaMixer, Draw
+from .beta import BetaMixer, UnitDraws
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,9 +33,9 @@ class GMix(BetaMixer):
         if self.convention not in ("authors", "paper"):
             raise ValueError(f"convention must be 'authors' or 'paper', got {self.convention!r}")
 
-    def masks(self, draw: Draw, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
+    def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """A bump of one image in the other."""
-        lam = draw.lam
+        lam = draws.lam
         swap = (lam < 0.5) & (self.convention == "authors")  # the row's own image is the bump
         spread = np.where(swap, lam, 1 - lam) * (1 if self.convention == "authors" else 2)
         params = np.zeros((*lam.shape, FLOATS), np.float32)
@@ -44,6 +44,6 @@ class GMix(BetaMixer):
         params[..., DV] = np.where(spread > 0, np.where(swap, 1, -1), 0)
         params[..., A] = np.pi / (np.where(spread > 0, spread, 1) * height * width)
         params[..., Y1], params[..., X1] = height, width
-        params[..., CY] = np.floor(draw.cy * height)[:, None]
-        params[..., CX] = np.floor(draw.cx * width)[:, None]
+        params[..., CY] = np.floor(draws.cy * height)[:, None]
+        params[..., CX] = np.floor(draws.cx * width)[:, None]
         return params

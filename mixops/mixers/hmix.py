@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..masks import DV, V0
-from .base import BetaMixer, Draw
+from .beta import BetaMixer, UnitDraws
 from .boxes import box_areas, box_masks
 
 
@@ -37,10 +37,10 @@ class HMix(BetaMixer):
         if self.convention not in ("authors", "paper"):
             raise ValueError(f"convention must be 'authors' or 'paper', got {self.convention!r}")
 
-    def masks(self, draw: Draw, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
+    def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """0 inside the box, a blend of both images outside."""
-        lam = draw.lam
-        params = box_masks(np.sqrt(1 - lam) * np.sqrt(self.r), lam, draw.cy, draw.cx, height, width)
+        lam = draws.lam
+        params = box_masks(np.sqrt(1 - lam) * np.sqrt(self.r), lam, draws.cy, draws.cx, height, width)
         free = 1 - (box_areas(params, height, width) if self.convention == "authors" else (1 - lam) * self.r)
         # free is 0 only where lambda is (r = 1): the box is the whole image and there is no outside to weigh
         params[..., V0] = np.divide(lam, free, out=np.zeros_like(lam), where=free > 0)

@@ -1,21 +1,23 @@
 """Switch: each unit takes one of several mixers at random ("stochastic mixup & CutMix"), without a loop over samples.
 
-The members see the same random numbers and each unit keeps one member's result, so ``Switch([m])`` is ``m`` bit for bit.
-timm switches once per batch; ``draw="batch"`` does that.
+The members plan the same pairs from the same random numbers and each row keeps one member's plan, so ``Switch([m])`` is
+``m`` bit for bit and members may need images and saliency. timm switches once per batch; ``draw="batch"`` does that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from math import isqrt, lcm
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Int32, Int64
 
 from ..key import Key
 from ..masks import dense_masks
-from .base import CHOICE, Mixer, UnitMasks
+from ..plan import MixPlan
+from .base import APPLY, CHOICE, Mixer
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,8 +25,8 @@ class Switch(Mixer):
     """Chooses among ``mixers`` with probabilities proportional to ``weights``, equal by default.
 
     The members keep their own alpha and ``label``. ``draw``, ``prob`` and ``matching`` are the switch's and must be left
-    alone in the members. ``interpolations`` may be said here or, alike, in every member. Raises ``ValueError`` or
-    ``TypeError`` naming the argument otherwise.
+    alone in the members. ``interpolations`` may be said here or, alike, in every member. It ``needs`` what any member
+    needs. Raises ``ValueError`` or ``TypeError`` naming the argument otherwise.
     """
 
     mixers: Sequence[Mixer]
@@ -54,6 +56,16 @@ class Switch(Mixer):
         object.__setattr__(self, "mixers", tuple(m.replace(interpolations=max(counts)) for m in members))
         object.__setattr__(self, "weights", weights)
 
+    @property
+    def mask_needs(self) -> frozenset[str]:
+        """What any member's masks look at."""
+        return frozenset[str]().union(*(member.mask_needs for member in self.mixers))
+
+    @property
+    def constant(self) -> bool:
+        """Whether the masks of all members are."""
+        return all(member.constant for member in self.mixers)
+
     def replace(self, **changes: Any) -> Switch:
         """The same switch with some fields changed; new ``interpolations`` hold for the members too."""
         if "interpolations" in changes and "mixers" not in changes:
@@ -61,22 +73,69 @@ class Switch(Mixer):
             changes["mixers"] = tuple(member.replace(interpolations=k) for member in self.mixers)
         return super().replace(**changes)
 
-    def draw_units(self, key: Key, u: Float64[np.ndarray, "u words"], height: int, width: int) -> UnitMasks:
-        """The masks of all units, each from the member it chose."""
+    def plan_pairs(
+        self,
+        key: Key,
+        partner: Int64[np.ndarray, " b"],
+        unit: Int64[np.ndarray, " b"],
+        *,
+        height: int,
+        width: int,
+        images: Any = None,
+        saliency: Any = None,
+    ) -> MixPlan:
+        """The plan for pairs that are already chosen, each unit from the member it chose, or left alone."""
+        given = {"height": height, "width": width, "images": images, "saliency": saliency}
+        plans = [member.plan_pairs(key, partner, unit, **given) for member in self.mixers]
+        u = self.words(key, unit)
         edges = np.cumsum(np.asarray(self.weights))
         choice = np.searchsorted(edges / edges[-1], u[:, CHOICE], side="right")  # the last edge is 1, above every u
-        drawn = [member.draw_units(key, u, height, width) for member in self.mixers]
-        dense = None
-        if any(masks.dense is not None for masks in drawn):
-            dense = np.empty((*drawn[0].lam.shape, height, width), np.float32)
-            for i, masks in enumerate(drawn):
-                mine = choice == i
-                if masks.dense is None:
-                    dense[mine] = dense_masks(masks.params[mine], height, width)
-                else:
-                    dense[mine] = masks.dense[mine]
-        rows = np.arange(len(u))
-        lam, weight, params = (
-            np.stack([getattr(masks, name) for masks in drawn])[choice, rows] for name in ("lam", "weight", "params")
-        )
-        return UnitMasks(lam, weight, params, dense)
+        untouched = u[:, APPLY] >= self.prob
+        if untouched.any():
+            choice[untouched] = len(plans)
+            plans.append(MixPlan.identity(len(partner), interpolations=self.interpolations, height=height, width=width))
+        return _choose(plans, choice[unit], partner)
+
+
+def _choose(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"], partner: Int64[np.ndarray, " b"]) -> MixPlan:
+    """Row i of plan ``choice[i]``, for each row; the plans are for one batch and one size."""
+    rows = np.arange(len(choice))
+    lam, weight, params = (
+        np.stack([getattr(plan, name) for plan in plans])[choice, rows] for name in ("lam", "weight", "params")
+    )
+    size = plans[0].height, plans[0].width
+    return MixPlan(partner, weight, lam, params, *size, _choose_dense(plans, choice), _choose_moves(plans, choice))
+
+
+def _choose_dense(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b k h w"] | None:
+    if all(plan.dense is None for plan in plans):
+        return None
+    first = plans[0]
+    dense = np.empty((*first.weight.shape, first.height, first.width), np.float32)
+    for i, plan in enumerate(plans):
+        mine = choice == i
+        dense[mine] = dense_masks(plan.params[mine], plan.height, plan.width) if plan.dense is None else plan.dense[mine]
+    return dense
+
+
+def _choose_moves(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> Int32[np.ndarray, "b k 2 blocks"] | None:
+    """Moves on the coarsest grid that all grids divide; rows of plans without moves move nothing."""
+    moving = {i: plan.moves for i, plan in enumerate(plans) if plan.moves is not None}
+    if not moving:
+        return None
+    side = lcm(*(isqrt(moves.shape[-1]) for moves in moving.values()))
+    chosen = np.empty((*plans[0].weight.shape, 2, side * side), np.int32)
+    chosen[:] = np.arange(side * side)
+    for i, moves in moving.items():
+        mine = choice == i
+        chosen[mine] = _refine(moves[mine], side)
+    return chosen
+
+
+def _refine(moves: Int32[np.ndarray, "... blocks"], side: int) -> Int32[np.ndarray, "... finer"]:
+    """The same moves said on a finer grid of ``side`` x ``side`` blocks."""
+    n = isqrt(moves.shape[-1])
+    m = side // n
+    y, x = np.divmod(np.arange(side * side), side)
+    coarse = moves[..., y // m * n + x // m]  # the block shown at each place of the finer grid
+    return ((coarse // n * m + y % m) * side + coarse % n * m + x % m).astype(np.int32)

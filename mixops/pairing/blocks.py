@@ -9,16 +9,11 @@ own partner. Any k gives the two disjoint batches that k-mixup matches (arXiv 21
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64
 
 from ..key import Key, Stream
-
-if TYPE_CHECKING:
-    from ..mixers.base import Mixer
-    from .matching import OptimalMatching
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +48,3 @@ def draw_blocks(key: Key, batch_size: int, k: int = 1) -> Blocks:
         raise ValueError(f"batch_size must be at least 2 * k = {2 * k} to match two blocks of {k}, got {batch_size}")
     rows = key.permutation(Stream.PAIRING, batch_size)
     return Blocks(rows, np.roll(rows, -k), k)
-
-
-def shorten(mixer: Mixer, batch_size: int) -> Mixer:
-    """The mixer for a last batch that is too short for its matching: the largest k that leaves two blocks."""
-    matching: OptimalMatching | None = mixer.matching
-    if matching is None or batch_size >= 2 * matching.k:
-        return mixer
-    return mixer.replace(matching=matching.replace(k=max(batch_size // 2, 1)))

@@ -56,6 +56,14 @@ class OptimalMatching:
         """The same matching with some fields changed."""
         return replace(self, **changes)
 
+    def shortened(self, batch_size: int) -> OptimalMatching:
+        """The matching for a batch that may be too short, as an epoch's last: the largest k that leaves two blocks.
+
+        Up to three images leave k = 1, which is plain mixup.
+        """
+        k = min(self.k, max(batch_size // 2, 1))
+        return self if k == self.k else self.replace(k=k)
+
     def partner(self, blocks: Blocks, images: Any) -> Int64[np.ndarray, " b"]:
         """The partner of each row: the best one-to-one match within each pair of blocks.
 

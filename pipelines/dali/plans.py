@@ -15,11 +15,10 @@ import numpy as np
 from jaxtyping import Int32
 
 from mixops.key import Key
-from mixops.masks import constant_masks
 from mixops.mixers.base import Mixer, check_sizes
-from mixops.mixers.saliency.puzzle import PuzzleMix
-from mixops.pairing.blocks import draw_blocks, shorten
-from mixops.plan import MixPlan
+from mixops.mixers.needs import refuse_needs
+from mixops.pairing.blocks import draw_blocks
+from mixops.plan import MixPlan, concatenate
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ class PlanSource:
     def __post_init__(self) -> None:
         if not isinstance(self.mixer, Mixer):
             raise TypeError(f"mixer must be a mixer, got {self.mixer!r}")
-        if isinstance(self.mixer, PuzzleMix):
-            raise ValueError(f"mixer must draw its masks without saliency in a DALI pipeline, got {self.mixer!r}")
+        refuse_needs(self.mixer.replace(matching=None), (), "a DALI pipeline")  # the pipeline itself matches its images
         check_sizes(Key(self.seed, self.first_epoch, 0, self.rank), self.batch_size, self.height, self.width)
         if self.rank >= self.world_size:
             raise ValueError(f"rank must be below world_size = {self.world_size}, got {self.rank}")
@@ -115,9 +113,9 @@ class PlanSource:
         n = self.rows(epoch, step)
         if n == 0:
             return self._pad(self._draw(Key(), 1), 0)
-        key, mixer = Key(self.seed, epoch, step, self.rank), shorten(self.mixer, n)
+        key = Key(self.seed, epoch, step, self.rank)
         seen = None if images is None else images[:n]
-        return self._pad(mixer.plan(key, batch_size=n, height=self.height, width=self.width, images=seen), n)
+        return self._pad(self.mixer.plan(key, batch_size=n, height=self.height, width=self.width, images=seen), n)
 
     def __call__(self, info: Any) -> tuple[np.ndarray, ...]:
         """The plan of an iteration as DALI wants it: who is mixed with whom, label weights, masks.
@@ -149,7 +147,9 @@ class PlanSource:
         columns = np.repeat(here[:, None], self.k, 1).astype(np.int32)
         if n == 0:
             return self._pad(self._draw(Key(), 1), 0), place, columns
-        key, k = Key(self.seed, epoch, step, self.rank), min(self.k, max(n // 2, 1))
+        matching = self.mixer.matching
+        assert matching is not None
+        key, k = Key(self.seed, epoch, step, self.rank), matching.shortened(n).k
         blocks = draw_blocks(key, n, k)
         for start in range(0, n, k):
             row, column = blocks.rows[start : start + k], blocks.columns[start : start + k]
@@ -164,19 +164,9 @@ class PlanSource:
         return self.mixer.plan_pairs(key, blocks.partner(), unit, height=self.height, width=self.width)
 
     def _pad(self, plan: MixPlan, n: int) -> MixPlan:
-        """The first ``n`` rows of a plan, and one that mixes nothing for each row that pads the batch."""
+        """The first ``n`` rows of a plan that has them or none, and one that mixes nothing for each row that pads."""
         more = self.batch_size - n if self.pad_last_batch else 0
-        if plan.batch_size == n and more == 0:
-            return plan
-        ones = np.ones((more, plan.interpolations))
-        dense = plan.dense
-        if dense is not None:
-            dense = np.concatenate([dense[:n], np.ones((more, *dense.shape[1:]), dense.dtype)])
-        return replace(
-            plan,
-            partner=np.concatenate([plan.partner[:n], np.arange(n, n + more)]),
-            weight=np.concatenate([plan.weight[:n], ones]),
-            lam=np.concatenate([plan.lam[:n], ones]),
-            params=np.concatenate([plan.params[:n], constant_masks(ones)]),
-            dense=dense,
-        )
+        padding = MixPlan.identity(more, interpolations=plan.interpolations, height=plan.height, width=plan.width)
+        if plan.dense is not None:
+            padding = replace(padding, dense=np.ones((more, *plan.dense.shape[1:]), plan.dense.dtype))
+        return concatenate([plan, padding] if n else [padding])

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from mixops.apply.targets import check_smoothing
 from mixops.masks import CX, CY, DV, V0, X0, X1, Y0, Y1, A
-from mixops.mixers.mixup import MixUp
 
 from .matching import match
 from .plans import PlanSource
@@ -95,7 +94,7 @@ def _mask(masks: Any, plans: PlanSource, layout: str, device: str) -> Any:
         d = t - floats(centre)
         return inside * math.exp(-floats(A) * d * d)
 
-    if isinstance(plans.mixer, MixUp):
+    if plans.mixer.constant:
         return floats(V0)
     return floats(V0) + floats(DV) * axis(Y0, Y1, CY, plans.height, 1) * axis(X0, X1, CX, 1, plans.width)
 

@@ -16,9 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from mixops.key import Key
-from mixops.masks import constant_masks
 from mixops.mixers.base import Mixer
-from mixops.pairing.blocks import shorten
 from mixops.plan import MixPlan
 
 _running = threading.local()
@@ -38,11 +36,9 @@ class Batch:
         if self.plan is None:
             b = len(self.ids)
             if self.mixer is None:
-                ones = np.ones((b, 1))
-                self.plan = MixPlan(np.arange(b), ones, ones, constant_masks(ones), height, width)
+                self.plan = MixPlan.identity(b, height=height, width=width)
             else:
-                mixer = shorten(self.mixer, b)
-                self.plan = mixer.plan(self.key, batch_size=b, height=height, width=width, images=images)
+                self.plan = self.mixer.plan(self.key, batch_size=b, height=height, width=width, images=images)
         return self.plan
 
 

@@ -26,6 +26,7 @@ from jaxtyping import Int64
 
 from mixops.key import Key
 from mixops.mixers.base import Mixer
+from mixops.mixers.needs import refuse_needs
 from mixops.runtime.ranks import process_group
 from mixops.runtime.threads import run_sliced
 
@@ -74,6 +75,7 @@ class MixLoader(Loader):
     ) -> None:
         if mixer is not None and not isinstance(mixer, Mixer):
             raise TypeError(f"mixer must be a mixer or None, got {mixer!r}")
+        refuse_needs(mixer, {"images"}, "an FFCV loader")
         for name, value in (("batch_size", batch_size), ("batches_ahead", batches_ahead)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

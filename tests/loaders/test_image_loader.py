@@ -24,7 +24,6 @@ from loaders import ImageLoader
 from loaders.sources.folder import Index
 from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
 from mixops.key import Key
-from mixops.pairing.blocks import shorten
 from mixops.plan import concatenate
 
 BACKENDS = ("dali", "torchvision", "ffcv")
@@ -178,7 +177,7 @@ def test_short_groups_match_in_smaller_blocks(jpeg_folder):
     with loader(jpeg_folder, mixer=mixer, drop_last=False, **PIXELS) as one:
         images = list(one)[-1][0]
         assert len(images) == 5
-        assert shorten(mixer, 5).matching.k == 2
+        assert mixer.matching.shortened(5).k == 2
         with pytest.raises(ValueError, match="images must be given to a mixer with matching"):
             one.plan(0, 0)
 

@@ -66,6 +66,16 @@ def test_a_stored_plan_gives_the_same_pixels_and_targets(mixer, b, k, h, w, dens
     np.testing.assert_array_equal(mix_targets(labels, back, num_classes=6), mix_targets(labels, plan, num_classes=6))
 
 
+@pytest.mark.parametrize(("b", "k", "h", "w"), [(3, 2, 5, 7), (1, 1, 1, 1), (0, 3, 4, 4)])
+def test_the_identity_mixes_nothing(b, k, h, w):
+    plan = MixPlan.identity(b, interpolations=k, height=h, width=w)
+    assert plan.weight.shape == (b, k) and (plan.height, plan.width) == (h, w) and plan.constant
+    images = np.random.default_rng(0).random((b, 3, h, w))
+    np.testing.assert_array_equal(mix_images(images, plan), images.repeat(k, 0))
+    np.testing.assert_array_equal(mix_targets(np.arange(b), plan, num_classes=4), np.eye(4)[:b].repeat(k, 0))
+    assert not np.shares_memory(plan.weight, plan.lam)
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", '{"version": 2}', '"plan"'])
 def test_other_json_is_refused(text):
     with pytest.raises(ValueError, match="text must be a plan of version 1"):

@@ -21,7 +21,8 @@ from support import reference
 import mixops
 from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, Switch, mix_images, mix_targets
 from mixops.masks import mask_means
-from mixops.mixers.base import Draw, Mixer
+from mixops.mixers.base import Mixer
+from mixops.mixers.beta import UnitDraws
 
 Formula = Callable[[float, int, int, int, int], np.ndarray]  # lambda, centre y, centre x, height, width -> mask
 
@@ -249,7 +250,7 @@ def with_lambdas(mixer: Mixer, lam: Any, height: int, width: int, step: int = 0)
     """A plan of a mixer with K = 1 whose row i has ``lam[i]`` instead of a random one."""
     lam = np.asarray(lam, np.float32).astype(np.float64)[:, None]
     rows = np.arange(len(lam))
-    with mock.patch("mixops.mixers.base.symmetric_beta", lambda u, alpha: lam.copy()):
+    with mock.patch("mixops.mixers.beta.symmetric_beta", lambda u, alpha: lam.copy()):
         return mixer.plan_pairs(Key(step=step), np.roll(rows, 1), rows, height=height, width=width)
 
 
@@ -257,7 +258,7 @@ def injected(mixer: Any, lam: Any, cy: Any, cx: Any, height: int, width: int, pa
     """A plan with given lambdas (b, k) and centres in pixels (b,), by the mask of a mixer; partners roll by one."""
     lam = np.atleast_2d(np.asarray(lam, np.float64))
     cy, cx = (np.broadcast_to((np.asarray(c) + 0.5) / side, len(lam)) for c, side in ((cy, height), (cx, width)))
-    params = mixer.masks(Draw(Key(), lam, cy, cx), height, width)
+    params = mixer.masks(UnitDraws(Key(), lam, cy, cx), height, width)
     partner = np.roll(np.arange(len(lam)), 1) if partner is None else np.array(partner)
     return MixPlan(partner, mask_means(params, height, width), lam, params, height, width)
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from ...key import Key, Stream
+from ...masks import constant_masks
 from ...plan import MixPlan
 from ...runtime.devices import to_device
-from ..base import CENTRE_Y, BetaMixer, Draw
-from ..mixup import MixUp
+from ..base import CENTRE_Y
+from ..beta import BetaMixer, UnitDraws
 from .puzzle_masks import block_saliency, mask_problem, solve_masks
 from .transport import transport_blocks
 
@@ -71,46 +72,46 @@ class PuzzleMix(BetaMixer):
     def _block_nums(self) -> tuple[int, ...]:
         return (self.block_num,) if isinstance(self.block_num, int) else tuple(self.block_num)
 
-    def plan(
+    @property
+    def mask_needs(self) -> frozenset[str]:
+        """Both: where the images are salient, and where their borders fit."""
+        return frozenset({"images", "saliency"})
+
+    def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
+        """Constant masks lambda, which those that follow the pictures replace."""
+        return constant_masks(draws.lam)
+
+    def plan_pairs(
         self,
         key: Key,
+        partner: Int64[np.ndarray, " b"],
+        unit: Int64[np.ndarray, " b"],
         *,
-        batch_size: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
+        height: int,
+        width: int,
         images: Any = None,
         saliency: Any = None,
     ) -> MixPlan:
-        """Draws the plan of a batch of ``images``, a pure function of the arguments.
+        """The plan for pairs that are already chosen: the lambdas of ``MixUp``, then the masks that the pictures ask for.
 
-        ``images`` (b, c, h, w), torch or NumPy: uint8, floating in [0, 1], or normalised by ``std``. ``saliency``
-        (b, h, w) >= 0, or a function of the images that returns it; an image without finite positive saliency counts as
-        salient everywhere. ``batch_size``, ``height`` and ``width`` are those of ``images`` and may be left out. The masks
-        are solved on the device of the saliency. Raises ``ValueError`` where the arguments do not fit.
+        ``images`` (b, c, h, w) are uint8, floating in [0, 1], or normalised by ``std``; an image without finite positive
+        ``saliency`` (b, h, w) counts as salient everywhere. The masks are solved on the device of the saliency. Raises
+        ``ValueError`` where the arguments do not fit.
         """
-        if images is None or saliency is None:
-            missing = "images" if images is None else "saliency"
-            raise ValueError(f"{missing} must be given to PuzzleMix.plan, got None")
-        if callable(saliency):
-            saliency = saliency(images)
         x, s = (torch.as_tensor(value).detach() for value in (images, saliency))
         if x.ndim != 4 or s.shape != (x.shape[0], *x.shape[2:]):
             raise ValueError(
                 f"saliency must have shape (b, h, w) for images (b, c, h, w), got {tuple(s.shape)} for {tuple(x.shape)}"
             )
-        size = {"batch_size": len(x), "height": x.shape[2], "width": x.shape[3]}
-        for name, value in (("batch_size", batch_size), ("height", height), ("width", width)):
-            if value not in (None, size[name]):
-                raise ValueError(f"{name} must be that of the images, {size[name]}, got {value}")
-        n = self._draw_block_num(key, size["height"], size["width"])
-        pairs = MixUp(
-            self.alpha, interpolations=self.interpolations, draw=self.draw, prob=self.prob, matching=self.matching
-        ).plan(key, images=images, **size)
+        if (height, width) != x.shape[2:]:
+            raise ValueError(f"images must be {height}x{width} pixels as the plan, got {x.shape[2]}x{x.shape[3]}")
+        n = self._draw_block_num(key, height, width)
+        pairs = super().plan_pairs(key, partner, unit, height=height, width=width)
         mask, moves = self._solve(x.to(s.device), s, pairs, n)
         return replace(
             pairs,
             weight=pairs.lam if self.label == "sampled" else mask.mean((2, 3), dtype=np.float64),
-            dense=mask.repeat(size["height"] // n, 2).repeat(size["width"] // n, 3),
+            dense=mask.repeat(height // n, 2).repeat(width // n, 3),
             moves=moves,
         )
 
@@ -158,25 +159,3 @@ class PuzzleMix(BetaMixer):
                 f"block_num must have a number that divides both sides of {height}x{width}, got {self.block_num}"
             )
         return fitting[int(key.uniform(Stream.MIX, (1,), CENTRE_Y)[0] * len(fitting))]
-
-    def __call__(
-        self,
-        images: Any,
-        labels: Any,
-        *,
-        key: Key | None = None,
-        num_classes: int | None = None,
-        smoothing: float = 0.0,
-        saliency: Any = None,
-    ) -> tuple[Any, Any]:
-        """Mixes a batch and its labels, as ``Mixer.__call__`` does, by a plan for ``saliency``."""
-        from ...apply.images import mix_images
-        from ...apply.targets import mix_targets
-
-        key = self._counter.next_key() if key is None else key
-        plan = self.plan(key, images=images, saliency=saliency)
-        return mix_images(images, plan), mix_targets(labels, plan, num_classes=num_classes, smoothing=smoothing)
-
-    def masks(self, draw: Draw, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
-        """Raises ``TypeError``: the masks follow the pictures, so the mixer cannot be a member of a Switch."""
-        raise TypeError("PuzzleMix draws its masks from images and saliency and cannot be a member of a Switch")

@@ -24,7 +24,7 @@ from loaders.bench.puzzle_problems import (
     mask_energies,
     random_pictures,
 )  # fmt: skip
-from mixops import CutMix, Key, MixUp, OptimalMatching, Switch, mix_images, mix_targets
+from mixops import Key, MixUp, OptimalMatching, mix_images, mix_targets
 from mixops.mixers.saliency.gradient import gradient_saliency
 from mixops.mixers.saliency.puzzle import PuzzleMix
 from mixops.mixers.saliency.puzzle_masks import MaskProblem, block_saliency, mask_problem, solve_masks
@@ -341,7 +341,8 @@ def test_bad_arguments():
         ({"images": images}, r"saliency must be given to PuzzleMix\.plan, got None"),
         ({"saliency": saliency}, r"images must be given to PuzzleMix\.plan, got None"),
         ({"images": images, "saliency": saliency[:3]}, r"saliency must have shape \(b, h, w\)"),
-        ({"images": images, "saliency": saliency, "batch_size": 5}, "batch_size must be that of the images, 4, got 5"),
+        ({"images": images, "saliency": saliency, "batch_size": 5}, "images must hold batch_size = 5 images, got 4"),
+        ({"images": images, "saliency": saliency, "height": 8}, "images must be 8x16 pixels as the plan, got 16x16"),
         (
             {"images": images[..., :15], "saliency": saliency[..., :15]},
             "block_num must have a number that divides both sides",
@@ -353,8 +354,6 @@ def test_bad_arguments():
             mixer.plan(Key(0), **arguments)
     with pytest.raises(ValueError, match="std must have one value or one a channel, 3, got 2"):
         mixer.replace(std=(0.1, 0.2)).plan(Key(0), images=images, saliency=saliency)
-    with pytest.raises(TypeError, match="cannot be a member of a Switch"):
-        Switch([PuzzleMix(1.0), CutMix(1.0)]).plan(Key(0), batch_size=4, height=16, width=16)
 
 
 def test_the_example_draws_its_picture(tmp_path):

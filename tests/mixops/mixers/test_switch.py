@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mixops import CutMix, GMix, HMix, Key, MixUp, OptimalMatching, Switch
+from mixops import CutMix, GMix, HMix, Key, MixUp, OptimalMatching, PuzzleMix, Switch, mix_images
 from mixops.key import Stream
 from mixops.mixers.base import CHOICE
 
@@ -54,8 +57,8 @@ def test_members_are_chosen_in_proportion_to_their_weights():
 def test_the_largest_number_still_chooses_a_member():
     """Ten times 0.1 add up to less than one."""
     mixer = Switch([MixUp() for _ in range(10)], [0.1] * 10)
-    u = np.full((2, 7), 1 - 2.0**-53)
-    assert mixer.draw_units(Key(), u, 4, 4).lam.shape == (2, 1)
+    with mock.patch.object(Key, "uniform", lambda key, stream, shape, start=0: np.full(shape, 1 - 2.0**-53)):
+        assert mixer.plan(Key(), batch_size=2, height=4, width=4).lam.shape == (2, 1)
 
 
 def test_a_batch_draw_switches_whole_batches():
@@ -79,6 +82,31 @@ def test_it_takes_a_matching():
     mixer = Switch([MixUp(), CutMix()], matching=OptimalMatching(k=2))
     plan = mixer.plan(Key(), batch_size=8, height=4, width=4, images=images)
     assert len({row.tobytes() for row in plan.lam}) == 4
+
+
+@pytest.mark.parametrize("prob", [1.0, 0.5])
+def test_members_may_follow_the_pictures(prob):
+    """Masks, moves and labels of each row are those of the member it chose, on a grid that fits every member's moves."""
+    generator = torch.Generator().manual_seed(0)
+    images, saliency = torch.rand(24, 3, 12, 24, generator=generator), torch.rand(24, 12, 24, generator=generator) ** 8
+    members = [PuzzleMix(block_num=4, t_eps=0.05), CutMix(), PuzzleMix(block_num=6, t_eps=0.05)]
+    key, given = Key(2), {"images": images, "saliency": saliency}
+    mixer = Switch(members, interpolations=2, prob=prob)
+    assert mixer.needs == {"images", "saliency"} and Switch([MixUp(), CutMix()]).needs == set()
+    plan, alone = mixer.plan(key, **given), [member.replace(interpolations=2).plan(key, **given) for member in members]
+    mixed, theirs = mix_images(images, plan), [mix_images(images, one) for one in alone]
+    theirs.append(images.repeat_interleave(2, 0))  # nothing is mixed
+    chosen = set()
+    for i in range(24):
+        rows = slice(2 * i, 2 * i + 2)
+        found = [j for j in range(4) if torch.allclose(mixed[rows], theirs[j][rows], rtol=0, atol=1e-6)]
+        assert found, i
+        chosen.add(found[0])
+        weight = np.ones(2) if found[0] == 3 else alone[found[0]].weight[i]
+        np.testing.assert_array_equal(plan.weight[i], weight)
+    assert chosen == ({0, 1, 2} if prob == 1 else {0, 1, 2, 3})
+    np.testing.assert_array_equal(np.sort(plan.moves, -1), np.broadcast_to(np.arange(144), plan.moves.shape))
+    np.testing.assert_allclose(plan.weight, plan.mask().mean((2, 3)), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

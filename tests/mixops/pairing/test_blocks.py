@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixops import CutMix, Key, MixUp, OptimalMatching
-from mixops.pairing.blocks import draw_blocks, shorten
+from mixops import Key
+from mixops.pairing.blocks import draw_blocks
 
 
 @st.composite
@@ -61,14 +61,3 @@ def test_sizes_that_leave_no_two_blocks_are_refused():
         draw_blocks(Key(), 7, 4)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         draw_blocks(Key(), 0)
-
-
-@pytest.mark.parametrize(("batch_size", "k"), [(64, 32), (63, 31), (3, 1), (2, 1), (1, 1), (1000, 32)])
-def test_a_short_batch_takes_the_largest_k_that_leaves_two_blocks(batch_size, k):
-    mixer = CutMix(0.5, matching=OptimalMatching(32, metric="l2"))
-    assert shorten(mixer, batch_size) == CutMix(0.5, matching=OptimalMatching(k, metric="l2"))
-
-
-def test_a_mixer_without_matching_is_never_shortened():
-    mixer = MixUp()
-    assert shorten(mixer, 1) is mixer

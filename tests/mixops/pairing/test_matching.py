@@ -146,6 +146,26 @@ def test_k_of_one_is_the_plain_mixer_bit_for_bit(mixer):
     assert matched.plan(Key(1), **size).to_json() == mixer.plan(Key(1), **size).to_json()
 
 
+@pytest.mark.parametrize(("batch_size", "k"), [(65, 32), (64, 32), (63, 31), (6, 3), (3, 1), (2, 1), (1, 1)])
+def test_a_short_batch_takes_the_largest_k_that_leaves_two_blocks(batch_size, k):
+    matching = OptimalMatching(32, metric="l2")
+    assert matching.shortened(batch_size) == OptimalMatching(k, metric="l2")
+    images = np.random.default_rng(batch_size).random((batch_size, 3, 8, 8))
+    mixer, size = CutMix(0.5, matching=matching), {"batch_size": batch_size, "height": 8, "width": 8}
+    short = mixer.replace(matching=OptimalMatching(k, metric="l2"))
+    assert mixer.plan(Key(3), images=images, **size).to_json() == short.plan(Key(3), images=images, **size).to_json()
+    if k == 1:  # then nobody is matched, and the images are not looked at
+        assert mixer.plan(Key(3), **size).to_json() == short.plan(Key(3), **size).to_json()
+
+
+def test_a_short_last_batch_is_mixed_by_the_call():
+    images, labels = torch.rand(6, 3, 8, 8), torch.arange(6)
+    mixed, targets = MixUp(matching=OptimalMatching(4))(images, labels, key=Key(), num_classes=6)
+    plan = MixUp(matching=OptimalMatching(3)).plan(Key(), images=images)
+    assert torch.equal(mixed, mix_images(images, plan))
+    assert torch.equal(targets, mix_targets(labels, plan, num_classes=6))
+
+
 # ------------------------------------------------------------------------------------- the same for every memory
 
 
