@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .runtime.checks import check_count, check_sequence, check_type
+
 _WORDS_PER_BLOCK = 4  # Philox-4x64 makes four words of 64 bits per counter value
+_MOST_WORDS = 2**32  # of one draw: 32 GiB
 
 
 class Stream(IntEnum):
@@ -47,15 +51,13 @@ class Key:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"{field.name} must be an integer, got {value!r}")
-            if not 0 <= value < 2**64:
-                raise ValueError(f"{field.name} must be in [0, 2**64), got {value}")
-            object.__setattr__(self, field.name, int(value))
+            object.__setattr__(self, field.name, check_count(field.name, getattr(self, field.name), 0, 2**64 - 1))
 
     def words(self, stream: Stream, count: int, start: int = 0) -> NDArray[np.uint64]:
         """Random 64-bit words ``start`` to ``start + count`` of a stream, shape (count,)."""
+        check_type("stream", stream, Stream, "a Stream")
+        count = check_count("count", count, 0, _MOST_WORDS)
+        start = check_count("start", start, 0, _WORDS_PER_BLOCK * 2**64 - 1)
         block, skip = divmod(start, _WORDS_PER_BLOCK)
         counter = np.array([block, self.rank, self.step, self.epoch], np.uint64)
         bits = np.random.Philox(counter=counter, key=np.array([self.seed, stream], np.uint64))
@@ -63,9 +65,10 @@ class Key:
 
     def uniform(self, stream: Stream, shape: tuple[int, ...], start: int = 0) -> NDArray[np.float64]:
         """Uniform float64 in [0, 1) with 53 random bits each, beginning at word ``start`` of a stream."""
-        words = self.words(stream, int(np.prod(shape)), start)
-        return np.multiply(words >> np.uint64(11), 2.0**-53, dtype=np.float64).reshape(shape)
+        sides = [check_count("shape", side, 0) for side in check_sequence("shape", shape, "a tuple of integers")]
+        words = self.words(stream, check_count("the product of shape", prod(sides), 0, _MOST_WORDS), start)
+        return np.multiply(words >> np.uint64(11), 2.0**-53, dtype=np.float64).reshape(sides)
 
     def permutation(self, stream: Stream, n: int) -> NDArray[np.int64]:
         """A uniformly random order of 0 .. n - 1, int64, shape (n,)."""
-        return np.argsort(self.words(stream, n), kind="stable")
+        return np.argsort(self.words(stream, check_count("n", n, 0, _MOST_WORDS)), kind="stable")

@@ -14,17 +14,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64, UInt8
+import torch
+from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-from .masks import FLOATS, constant_masks, dense_masks
+from .masks import constant_masks, dense_masks
+from .plan_checks import check_plan
+from .runtime.checks import check_sequence, check_tensor, check_type, shown
 
 _VERSION = 1
+_DTYPES: dict[str, dict[str, Any]] = {  # of a plan's arrays, by the kind of numbers in JSON
+    "partner": {"i": np.int64},
+    "weight": {"f": np.float64},
+    "lam": {"f": np.float64},
+    "params": {"f": np.float32},
+    "dense": {"f": np.float32, "i": np.uint8},
+    "moves": {"i": np.int32},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +44,9 @@ class MixPlan:
     ``params`` holds the nine floats of each mask; ``dense``, where given, holds masks that are not rank 1, uint8 if they
     are 0 or 1 everywhere, and ``params`` is then unused. ``moves``, where given, says for each output which block of the
     own (0) and of the partner image (1) is shown at each block of a square grid (puzzle-mix's transport).
+
+    Weights and masks are in [0, 1]. Raises ``ValueError`` or ``TypeError`` naming the field for numbers out of range, that
+    are none, or of another dtype; only ``dense`` of bool or of other floats is converted.
     """
 
     partner: Int64[np.ndarray, " b"]
@@ -48,17 +59,11 @@ class MixPlan:
     moves: Int32[np.ndarray, "b k 2 blocks"] | None = None
 
     def __post_init__(self) -> None:
-        b, k = self.weight.shape
-        shapes: list[tuple[str, tuple[int, ...]]] = [("partner", (b,)), ("lam", (b, k)), ("params", (b, k, FLOATS))]
-        if self.dense is not None:
-            shapes.append(("dense", (b, k, self.height, self.width)))
-        if self.moves is not None:
-            shapes.append(("moves", (b, k, 2, self.moves.shape[-1])))
-        for name, shape in shapes:
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
-        if b and not (self.partner.min() >= 0 and self.partner.max() < b):
-            raise ValueError(f"partner must be in [0, {b}), got {self.partner.min()} to {self.partner.max()}")
+        if isinstance(self.dense, np.ndarray) and self.dense.dtype.kind in "fb" and self.dense.dtype != np.float32:
+            with np.errstate(over="ignore"):  # what is too large for float32 is refused
+                dense = self.dense.astype(np.uint8 if self.dense.dtype == np.bool_ else np.float32)
+            object.__setattr__(self, "dense", dense)
+        check_plan(self)
 
     @classmethod
     def identity(cls, batch_size: int, *, interpolations: int = 1, height: int = 1, width: int = 1) -> MixPlan:
@@ -105,14 +110,17 @@ class MixPlan:
         ``logits`` (b * k, classes), ``labels`` int (b,), torch or numpy. A right guess of the heavier label of a 0.7/0.3
         mixture counts 0.7.
         """
-        guess, own = _numpy(logits.argmax(-1)), _numpy(labels)  # NumPy has no bfloat16, and class numbers are less to move
-        if guess.shape != (self.batch_size * self.interpolations,) or own.shape != (self.batch_size,):
+        scores, own = check_tensor("logits", logits), check_tensor("labels", labels)
+        rows = self.batch_size * self.interpolations
+        if scores.ndim != 2 or len(scores) != rows or not scores.shape[1] or own.shape != (self.batch_size,):
             raise ValueError(
-                f"logits must have {self.batch_size * self.interpolations} rows and labels {self.batch_size}, "
-                f"got {guess.shape} and {own.shape}"
+                f"logits must have {rows} rows and labels {self.batch_size}, got {tuple(scores.shape)} and {tuple(own.shape)}"
             )
-        guess = guess.reshape(self.weight.shape)  # (b * k,) -> (b, k)
-        right = self.weight * (guess == own[:, None]) + (1 - self.weight) * (guess == own[self.partner][:, None])
+        if scores.is_complex() or scores.dtype == torch.bool or own.is_floating_point() or own.is_complex():
+            raise TypeError(f"logits must be real and labels integers, got {scores.dtype} and {own.dtype}")
+        guess = scores.detach().argmax(-1).cpu().numpy().reshape(self.weight.shape)  # (b * k,) -> (b, k)
+        label = own.cpu().numpy()[:, None]
+        right = self.weight * (guess == label) + (1 - self.weight) * (guess == label[self.partner])
         return float(right.mean())
 
     def to_json(self) -> str:
@@ -123,20 +131,22 @@ class MixPlan:
 
     @classmethod
     def from_json(cls, text: str) -> MixPlan:
-        """The plan that ``to_json`` wrote."""
-        fields = json.loads(text)
-        if not isinstance(fields, dict) or fields.pop("version", None) != _VERSION:
-            raise ValueError(f"text must be a plan of version {_VERSION} written by to_json, got {text[:60]!r}")
-        dtypes: dict[str, Any] = {
-            "partner": np.int64, "weight": np.float64, "lam": np.float64,
-            "params": np.float32, "moves": np.int32,
-        }  # fmt: skip
-        for name, dtype in dtypes.items():
-            fields[name] = None if fields[name] is None else np.asarray(fields[name], dtype)
-        if fields["dense"] is not None:
-            dense = np.asarray(fields["dense"])
-            fields["dense"] = dense.astype(np.uint8 if dense.dtype.kind == "i" else np.float32)
-        return cls(**fields)
+        """The plan that ``to_json`` wrote. Raises ``ValueError`` for any other text."""
+        check_type("text", text, str, "JSON text")
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"text must be a plan written by to_json, got {shown(text)}: {error}") from error
+        names = {"version", "height", "width", *_DTYPES}
+        if not isinstance(fields, dict) or fields.get("version") != _VERSION:
+            raise ValueError(f"text must be a plan of version {_VERSION} written by to_json, got {shown(text)}")
+        if fields.keys() != names:
+            raise ValueError(f"text must have the keys {', '.join(sorted(names))}, got {shown(sorted(fields))}")
+        try:
+            arrays: dict[str, Any] = {name: _from_lists(name, fields[name], kinds) for name, kinds in _DTYPES.items()}
+            return cls(**arrays, height=fields["height"], width=fields["width"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"text must be a plan written by to_json, but {error}") from error
 
     def __str__(self) -> str:
         rows = [
@@ -152,10 +162,13 @@ class MixPlan:
 def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
     """One plan for the concatenated batches of ``plans``; partners stay within their own batch.
 
-    Raises ``ValueError`` unless the plans have one size, one number of outputs, and all or none of them moved blocks.
+    Raises ``ValueError`` or ``TypeError`` unless there are plans and they have one size, one number of outputs, and all or none of them moved blocks.
     """
+    plans = check_sequence("plans", plans, "a list of plans")
     if not plans:
         raise ValueError("plans must not be empty")
+    for plan in plans:
+        check_type("plans", plan, MixPlan, "a list of plans")
     first = plans[0]
     for plan in plans:
         same = (plan.interpolations, plan.height, plan.width) == (first.interpolations, first.height, first.width)
@@ -179,5 +192,20 @@ def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
     )  # fmt: skip
 
 
-def _numpy(x: Float[Tensor, ...] | Float[np.ndarray, ...]) -> Any:
-    return x if isinstance(x, np.ndarray) else x.detach().cpu().numpy()
+def _from_lists(name: str, lists: Any, dtypes: dict[str, Any]) -> np.ndarray | None:
+    """The array of nested lists of numbers; where no number is lost, as an array of its dtype."""
+    if lists is None and name in ("dense", "moves"):
+        return None
+    try:
+        array = np.asarray(lists)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{name} must be lists of one length, got {shown(lists)}") from error
+    kind = array.dtype.kind
+    if not isinstance(lists, list) or kind not in ("if" if "f" in dtypes else "i"):
+        raise ValueError(f"{name} must be lists of {'numbers' if 'f' in dtypes else 'integers'}, got {shown(lists)}")
+    dtype = dtypes.get(kind, dtypes.get("f"))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        converted = array.astype(dtype)
+    if kind == "i" and (converted != array).any():
+        raise ValueError(f"{name} must be in the range of {np.dtype(dtype)}, got {array.min()} to {array.max()}")
+    return converted

@@ -134,5 +134,5 @@ def test_accuracy_reads_half_precision_logits():
 
 
 def test_accuracy_refuses_rows_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"logits must have 8 rows and labels 4, got \(7,\) and \(4,\)"):
+    with pytest.raises(ValueError, match=r"logits must have 8 rows and labels 4, got \(7, 3\) and \(4,\)"):
         some_plan().accuracy(np.zeros((7, 3)), np.zeros(4, int))

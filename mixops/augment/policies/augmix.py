@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int8, UInt8
 from scipy.special import gammaincinv
 
-from ...mixers.base import symmetric_beta
+from ...mixers.beta import symmetric_beta
 from ..checks import Colour, check_count, check_fill, check_interpolation, check_number, fill_colour
 from ..operations import Op
 from ..plan import Chains

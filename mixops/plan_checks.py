@@ -1,0 +1,107 @@
+"""What a plan must be, looked at where one is made: a kernel reads what a plan says without asking again.
+
+    weight, lam, v0, v0 + dv, dense in [0, 1];   partner in [0, b), moves in [0, blocks);   a >= 0, everything finite
+
+A window between 0 and 1 (``a`` >= 0) takes the mask from v0 to v0 + dv, so that the two bound it. A plan of 256 pairs is looked
+at in some 20 us, little beside what drawing it takes: what can be is gathered and reduced at once, for a reduction of NumPy
+takes 2 us, however few its numbers.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32, Shaped
+
+from .masks import DV, FLOATS, V0, Y0, A
+from .runtime.checks import MOST, check_count, shown
+
+if TYPE_CHECKING:
+    from .plan import MixPlan
+
+_INT64, _INT32, _UINT8 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8)
+_FLOAT64, _FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
+
+
+def check_plan(plan: MixPlan) -> None:
+    """Raises ``ValueError`` or ``TypeError`` naming the field unless every number of the plan makes sense."""
+    b, k = _check_arrays(plan)
+    if plan.dense is not None:
+        _check_array("dense", plan.dense, (_FLOAT32, _UINT8), (b, k, plan.height, plan.width))
+        _check_fractions("dense", plan.dense)
+    if plan.moves is not None:
+        blocks = isqrt(plan.moves.shape[-1]) ** 2 if isinstance(plan.moves, np.ndarray) and plan.moves.ndim else 0
+        _check_array("moves", plan.moves, (_INT32,), (b, k, 2, max(blocks, 1)))
+        _check_indices("moves", plan.moves, max(blocks, 1))
+    _check_indices("partner", plan.partner, b)
+    _check_masks(plan.weight, plan.lam, plan.params)
+
+
+def _check_arrays(plan: MixPlan) -> tuple[int, int]:
+    """The fields that every plan has: their types, dtypes and shapes."""
+    check_count("height", plan.height, 1, MOST)
+    check_count("width", plan.width, 1, MOST)
+    weight = plan.weight
+    if not isinstance(weight, np.ndarray) or weight.dtype != _FLOAT64:
+        raise TypeError(f"weight must be a NumPy array of float64, got {shown(weight)}")
+    if weight.ndim != 2 or not weight.shape[1]:
+        raise ValueError(f"weight must have shape (b, k) with k at least 1, got {weight.shape}")
+    b, k = weight.shape
+    _check_array("partner", plan.partner, (_INT64,), (b,))
+    _check_array("lam", plan.lam, (_FLOAT64,), (b, k))
+    _check_array("params", plan.params, (_FLOAT32,), (b, k, FLOATS))
+    return b, k
+
+
+def _check_array(name: str, array: Any, dtypes: tuple[np.dtype[Any], ...], shape: tuple[int, ...]) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype not in dtypes:
+        raise TypeError(f"{name} must be a NumPy array of {' or '.join(map(str, dtypes))}, got {shown(array)}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+
+
+def _check_indices(name: str, array: np.ndarray, count: int) -> None:
+    unsigned = np.uint64 if array.dtype == _INT64 else np.uint32  # what is negative then is large
+    if array.size and not array.view(unsigned).max() < count:
+        raise ValueError(f"{name} must be in [0, {count}), got {array.min()} to {array.max()}")
+
+
+def _check_fractions(name: str, array: np.ndarray) -> None:
+    if not _within_one(array):
+        raise ValueError(f"{name} must be in [0, 1], got {array.min()} to {array.max()}")
+
+
+def _within_one(x: np.ndarray) -> bool:
+    """Whether all are in [0, 1]. Then their bits, as unsigned integers, are at most those of 1, but for -0.0."""
+    if not x.size:
+        return True
+    if x.dtype == _UINT8:
+        return bool(x.max() <= 1)
+    if x.dtype == _FLOAT32 and x.view(np.uint32).max() <= 0x3F800000:
+        return True
+    if x.dtype == _FLOAT64 and x.view(np.uint64).max() <= 0x3FF0000000000000:
+        return True
+    return bool(x.min() >= 0 and x.max() <= 1)
+
+
+def _check_masks(
+    weight: Shaped[np.ndarray, "b k"], lam: Shaped[np.ndarray, "b k"], params: Float32[np.ndarray, "b k 9"]
+) -> None:
+    p = params.reshape(-1, FLOATS).T.copy()  # a row for each of the nine
+    fractions = np.empty((4, p.shape[1]))
+    places = p[Y0:A].reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fractions[0], fractions[1], fractions[2], fractions[3] = weight.reshape(-1), lam.reshape(-1), p[V0], p[V0] + p[DV]
+        small = places.dot(places) <= MOST**2  # then each is, and a sum of squares is quicker than a maximum
+    if _within_one(fractions) and small and (not p.size or p[A].view(np.uint32).max() < 0x7F800000):  # infinity
+        return
+    _check_fractions("weight", weight)
+    _check_fractions("lam", lam)
+    if not _within_one(fractions[2:]):
+        raise ValueError(f"params must have v0 and v0 + dv in [0, 1], got {fractions[2:].min()} to {fractions[2:].max()}")
+    if not (p[A].min() >= 0 and p[A].max() < np.inf):
+        raise ValueError(f"params must have a at least 0 and finite, got {p[A].min()} to {p[A].max()}")
+    if not np.abs(places).max() <= MOST:
+        raise ValueError(f"params must have borders and centres within {MOST} pixels, got {places.min()} to {places.max()}")

@@ -1,0 +1,153 @@
+"""What an argument must be. Every error names the argument, says what it must be, and shows what it got.
+
+Types are looked at before ranges, so that a comparison never meets what it cannot compare; a boolean is no number; what is
+unpacked is a sequence of known length, so that no iterator is asked for ever. Each check returns the value in its plain form
+(``int``, ``float``, ``tuple``), so that equal arguments print alike.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_SHOWN = 100  # characters of a value in a message
+_PLAIN = "biufc"  # kinds of NumPy dtypes that are numbers
+MOST = 2**24  # rows of a batch, pixels of a side: what float32, in which masks are said, counts exactly
+T = TypeVar("T")
+
+
+def shown(value: Any) -> str:
+    """A value in a message: tensors and arrays of several values by dtype and shape, all else as it prints, cut short."""
+    if isinstance(value, Tensor) and (value.is_meta or value.layout != torch.strided or value.ndim):
+        return f"a {value.layout} {value.dtype} tensor of shape {tuple(value.shape)} on {value.device}".replace(
+            "torch.strided ", ""
+        )
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} array of shape {value.shape}"
+    try:
+        text = repr(value)
+    except Exception:  # integers of thousands of digits; objects half made
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({type(value).__name__})"
+
+
+def check_type(name: str, value: Any, kind: type[T] | tuple[type[T], ...], what: str) -> T:
+    """``value``, an instance of ``kind``, which is called ``what`` in the message."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {what}, got {shown(value)}")
+    return value
+
+
+def check_count(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """``value`` as an integer in [low, high]."""
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
+    if value < low or (high is not None and value > high):
+        limit = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"{name} must be {limit}, got {shown(value)}")
+    return int(value)
+
+
+def check_number(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False
+) -> float:
+    """``value`` as a finite float in [low, high]; ``above`` leaves out ``low`` itself, ``below`` leaves out ``high``."""
+    if type(value) is not float and (
+        isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating))
+    ):
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    under, over = (number <= low if above else number < low), (number >= high if below else number > high)
+    if under or over or not math.isfinite(number):
+        raise ValueError(f"{name} must be {_interval(low, high, above, below)}, got {shown(value)}")
+    return number
+
+
+def _interval(low: float, high: float, above: bool, below: bool) -> str:
+    if low == -math.inf:
+        return "finite"
+    if high == math.inf:
+        return ("positive" if above and low == 0 else f"{'above' if above else 'at least'} {low:g}") + " and finite"
+    return f"in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """``value`` as True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """The one of ``allowed`` that ``value`` is."""
+    for choice in allowed:
+        if isinstance(value, str) and value == choice:
+            return choice
+    names = [repr(choice) for choice in allowed]
+    text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    raise ValueError(f"{name} must be {text}, got {shown(value)}")
+
+
+def check_sequence(name: str, value: Any, what: str, length: int | None = None) -> tuple[Any, ...]:
+    """The items of a list, tuple, one-dimensional array or tensor, ``length`` of them; ``what`` they are called."""
+    value = value.tolist() if isinstance(value, Tensor) and value.ndim == 1 and _has_values(value) else value
+    value = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be {what}, got {shown(value)}")
+    if length is not None and len(value) != length:
+        raise ValueError(f"{name} must be {what}, got {len(value)}: {shown(value)}")
+    return tuple(value)
+
+
+def check_numbers(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False, length: int | None = None
+) -> tuple[float, ...]:
+    """The floats of a sequence, ``length`` of them, each as ``check_number`` wants it."""
+    what = "a list of numbers" if length is None else "a pair of numbers" if length == 2 else f"{length} numbers"
+    return tuple(check_number(name, item, low, high, above=above) for item in check_sequence(name, value, what, length))
+
+
+def check_range(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> Any:
+    """``value`` as a pair of floats with low <= first <= second <= high."""
+    first, second = check_numbers(name, value, low, high, above=above, length=2)
+    if first > second:
+        raise ValueError(f"{name} must be a pair that rises, got {shown(value)}")
+    return first, second
+
+
+def check_tensor(name: str, value: Any, what: str = "a torch tensor or NumPy array") -> Tensor:
+    """``value`` as a dense tensor that has values; of an array a view, or a copy where torch could not read its memory.
+
+    Arrays may be read-only, flipped and of foreign byte order. Nothing may be written to the result.
+    """
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in _PLAIN:
+            raise TypeError(f"{name} must hold numbers, got {shown(value)}")
+        if not value.dtype.isnative:
+            value = value.astype(value.dtype.newbyteorder("="))
+        if any(stride < 0 or stride % value.itemsize for stride in value.strides):
+            value = np.ascontiguousarray(value)  # flipped, or a field of records: torch has no such strides
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # read-only arrays are welcome
+                return torch.from_numpy(value)
+        except TypeError as error:  # long doubles
+            raise TypeError(f"{name} must be of a dtype that torch has, got {shown(value)}") from error
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be {what}, got {shown(value)}")
+    if not _has_values(value):
+        raise TypeError(f"{name} must be a dense tensor that has values, got {shown(value)}")
+    return value
+
+
+def _has_values(x: Tensor) -> bool:
+    return x.layout == torch.strided and not x.is_meta and not x.is_quantized
