@@ -114,7 +114,8 @@ class MixPlan:
         rows = self.batch_size * self.interpolations
         if scores.ndim != 2 or len(scores) != rows or not scores.shape[1] or own.shape != (self.batch_size,):
             raise ValueError(
-                f"logits must have {rows} rows and labels {self.batch_size}, got {tuple(scores.shape)} and {tuple(own.shape)}"
+                f"logits must have {rows} rows and labels {self.batch_size}, "
+                f"got {tuple(scores.shape)} and {tuple(own.shape)}"
             )
         if scores.is_complex() or scores.dtype == torch.bool or own.is_floating_point() or own.is_complex():
             raise TypeError(f"logits must be real and labels integers, got {scores.dtype} and {own.dtype}")
@@ -162,7 +163,8 @@ class MixPlan:
 def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
     """One plan for the concatenated batches of ``plans``; partners stay within their own batch.
 
-    Raises ``ValueError`` or ``TypeError`` unless there are plans and they have one size, one number of outputs, and all or none of them moved blocks.
+    Raises ``ValueError`` or ``TypeError`` unless there are plans and they have one size, one number of outputs, and all or
+    none of them moved blocks.
     """
     plans = check_sequence("plans", plans, "a list of plans")
     if not plans:

@@ -2,9 +2,9 @@
 
     weight, lam, v0, v0 + dv, dense in [0, 1];   partner in [0, b), moves in [0, blocks);   a >= 0, everything finite
 
-A window between 0 and 1 (``a`` >= 0) takes the mask from v0 to v0 + dv, so that the two bound it. A plan of 256 pairs is looked
-at in some 20 us, little beside what drawing it takes: what can be is gathered and reduced at once, for a reduction of NumPy
-takes 2 us, however few its numbers.
+A window between 0 and 1 (``a`` >= 0) takes the mask from v0 to v0 + dv, so that the two bound it. A plan of 256 pairs is
+looked at in some 20 us, little beside what drawing it takes: what can be is gathered and reduced at once, for a reduction of
+NumPy takes 2 us, however few its numbers.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ def check_plan(plan: MixPlan) -> None:
     if plan.moves is not None:
         blocks = isqrt(plan.moves.shape[-1]) ** 2 if isinstance(plan.moves, np.ndarray) and plan.moves.ndim else 0
         _check_array("moves", plan.moves, (_INT32,), (b, k, 2, max(blocks, 1)))
+        if plan.height % isqrt(blocks) or plan.width % isqrt(blocks):
+            side = isqrt(blocks)
+            raise ValueError(
+                f"moves must have {plan.height}x{plan.width} pixels in whole blocks, got {side} x {side} blocks"
+            )
         _check_indices("moves", plan.moves, max(blocks, 1))
     _check_indices("partner", plan.partner, b)
     _check_masks(plan.weight, plan.lam, plan.params)

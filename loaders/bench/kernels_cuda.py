@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch
-from mixops.apply.images import scale_and_bias
+from mixops.apply.normalisation import scale_and_bias
 from mixops.kernels.blend.launch import Tile, choose, launch, upload
 from mixops.mixers.base import Mixer
 

@@ -7,26 +7,26 @@ and stay uint8, rounded half to even, when it is not.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 
 from ..plan import MixPlan
 from ..runtime.buffers import empty
+from ..runtime.checks import check_choice, check_tensor, check_type, shown
 from ..runtime.devices import to_device
 from ..runtime.uncompiled import uncompiled
+from .normalisation import affine
 
 Backend = Literal["eager", "numba", "triton"]
 _LAYOUTS = ("NCHW", "NHWC")
 _NUMBA_IN = (torch.uint8, torch.float32)
 _FUSED_OUT = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 _TRITON_IN = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+_DTYPES = (*_FUSED_OUT, torch.float64)
 
 
 @uncompiled
@@ -48,46 +48,43 @@ def mix_images(
     the result is (b * k, ...) of the same kind and layout. Masks that vary over the image fit (b, c, h, w),
     (b, c, t, h, w) and, from plans of height 1, (b, c, w); constant masks fit any (b, ...). ``mean`` and ``std``, one
     value a channel, normalise the result on the scale [0, 1]. ``dtype`` is that of the images by default, float32 for
-    normalised uint8. ``memory_format`` is that of the images by default. ``out`` receives the result. ``plan=None`` mixes
-    nothing and does the rest. ``backend`` forces "eager", "numba" or "triton". Raises ``ValueError`` or ``TypeError``
-    naming the argument.
+    normalised uint8. ``memory_format`` is that of the images by default. ``out`` receives the result; it may share memory
+    with ``images``, at the cost of a copy. ``plan=None`` mixes nothing and does the rest. ``backend`` forces "eager",
+    "numba" or "triton" for what it can do. An image that a mask hides takes no part, even where it is not finite. Raises
+    ``ValueError`` or ``TypeError`` naming the argument.
     """
     if isinstance(images, np.ndarray):
-        if out is not None and not (isinstance(out, np.ndarray) and out.flags.writeable):
-            raise TypeError(f"out must be a writable NumPy array like images, got {type(out).__name__}")
-        buffer = None if out is None else torch.from_numpy(out)
+        buffer = None if out is None else _writable(out)
         mixed = mix_images(
-            _from_numpy(images), plan, mean=mean, std=std, dtype=dtype, memory_format=memory_format, layout=layout,
-            out=buffer, backend=backend,
+            check_tensor("images", images), plan, mean=mean, std=std, dtype=_numpy_dtype(dtype), memory_format=memory_format,
+            layout=layout, out=buffer, backend=backend,
         )  # fmt: skip
         return mixed.numpy() if out is None else out
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images must be a torch tensor or NumPy array, got {type(images).__name__}")
-    if layout not in _LAYOUTS:
-        raise ValueError(f"layout must be one of {_LAYOUTS}, got {layout!r}")
-    if layout == "NHWC":
-        if images.ndim != 4:
-            raise ValueError(f"images must have four axes under layout='NHWC', got shape {tuple(images.shape)}")
+    images = check_tensor("images", images)
+    if check_choice("layout", layout, _LAYOUTS) == "NHWC":
+        for name, value in (("images", images), ("out", out)):
+            if value is not None and not (isinstance(value, Tensor) and value.ndim == 4):
+                raise ValueError(f"{name} must have four axes under layout='NHWC', got {shown(value)}")
         mixed = mix_images(
             images.permute(0, 3, 1, 2), plan, mean=mean, std=std, dtype=dtype, memory_format=memory_format,
             out=None if out is None else out.permute(0, 3, 1, 2), backend=backend,
         )  # fmt: skip
         return mixed.permute(0, 2, 3, 1) if out is None else out
-    plan = MixPlan.identity(len(images)) if plan is None else plan
-    _check(images, plan)
+    _check_images(images)
+    plan = MixPlan.identity(len(images)) if plan is None else check_type("plan", plan, MixPlan, "a MixPlan or None")
+    _check_plan(images, plan)
+    _check_memory_format(memory_format, images.ndim)
     dtype = _result_dtype(images.dtype, dtype, mean is not None)
-    scale, bias = _affine(images, mean, std, dtype)
+    scale, bias = affine(images, mean, std, dtype)
     shape = (plan.batch_size * plan.interpolations, *images.shape[1:])
     if out is not None:
         _check_out(out, shape, dtype, images.device)
-    chosen = _choose(images, plan, dtype) if backend is None else backend
+    chosen = _choose(images, plan, dtype, backend)
     if chosen == "eager":
         mixed = _in_format(_blend(images, plan, scale, bias, dtype), images, memory_format)
         return mixed if out is None else out.copy_(mixed)
-    if chosen not in ("numba", "triton"):
-        raise ValueError(f"backend must be 'eager', 'numba' or 'triton', got {chosen!r}")
     source = _dense(images)
-    if out is None or not (_is_planes(out) or _is_pixels(out)):
+    if out is None or not (_is_planes(out) or _is_pixels(out)) or _may_overlap(out, images):
         buffer = _empty(shape, dtype, source, memory_format)
     else:
         buffer = out
@@ -100,13 +97,16 @@ def mix_images(
     return buffer if out is None or out is buffer else out.copy_(buffer)
 
 
-def _check(images: Tensor, plan: MixPlan) -> None:
+def _check_images(images: Tensor) -> None:
     if images.ndim < 2:
         raise ValueError(f"images must have a batch axis and at least one more, got shape {tuple(images.shape)}")
+    if images.dtype not in _DTYPES:
+        raise TypeError(f"images must be uint8 or floating, got {images.dtype}")
+
+
+def _check_plan(images: Tensor, plan: MixPlan) -> None:
     if len(images) != plan.batch_size:
         raise ValueError(f"images must have the plan's {plan.batch_size} rows, got {len(images)}")
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise TypeError(f"images must be uint8 or floating, got {images.dtype}")
     if plan.constant:
         return
     size = (1, images.shape[-1]) if images.ndim == 3 else tuple(images.shape[-2:])
@@ -116,62 +116,82 @@ def _check(images: Tensor, plan: MixPlan) -> None:
         )
 
 
-def _check_out(out: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
-    if isinstance(out, Tensor) and (out.shape, out.dtype, out.device) == (shape, dtype, device):
+def _check_memory_format(memory_format: Any, ndim: int) -> None:
+    if memory_format is None:
         return
-    got = (tuple(out.shape), out.dtype, str(out.device)) if isinstance(out, Tensor) else type(out).__name__
-    raise ValueError(f"out must be a {dtype} tensor of shape {shape} on {device}, got {got}")
+    check_type("memory_format", memory_format, torch.memory_format, "a torch.memory_format or None")
+    axes = {torch.channels_last: 4, torch.channels_last_3d: 5}.get(memory_format, ndim)
+    if axes != ndim:
+        raise ValueError(f"memory_format must fit images of {ndim} axes, got {memory_format}, which is for {axes}")
 
 
-def _result_dtype(source: torch.dtype, dtype: torch.dtype | None, normalised: bool) -> torch.dtype:
-    if dtype is None:
-        return torch.float32 if normalised and source == torch.uint8 else source
-    if dtype == torch.uint8 and (normalised or source != torch.uint8):
-        raise ValueError("dtype must be floating for normalised or floating images, got torch.uint8")
-    if dtype != torch.uint8 and not dtype.is_floating_point:
-        raise ValueError(f"dtype must be torch.uint8 or floating, got {dtype}")
+def _check_out(out: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+    if not isinstance(out, Tensor) or (out.shape, out.dtype, out.device) != (shape, dtype, device):
+        got = (tuple(out.shape), out.dtype, str(out.device)) if isinstance(out, Tensor) else type(out).__name__
+        raise ValueError(f"out must be a {dtype} tensor of shape {shape} on {device}, got {got}")
+    if out.layout != torch.strided or any(step == 0 and n > 1 for step, n in zip(out.stride(), shape, strict=True)):
+        raise ValueError(f"out must have a place in memory for each of its elements, got {shown(out)}")
+    if out.requires_grad and out.is_leaf:
+        raise ValueError(f"out must not be a leaf that needs a gradient, got {shown(out)}")
+
+
+def _writable(out: Any) -> Tensor:
+    """The tensor that is an array of the caller's."""
+    if not (isinstance(out, np.ndarray) and out.flags.writeable):
+        raise TypeError(f"out must be a writable NumPy array like images, got {type(out).__name__}")
+    found = check_tensor("out", out)
+    if found.data_ptr() != out.ctypes.data or found.stride() != tuple(step // out.itemsize for step in out.strides):
+        raise ValueError(f"out must be an array in native byte order that is not flipped, got {shown(out)}")
+    return found
+
+
+def _numpy_dtype(dtype: Any) -> Any:
+    if isinstance(dtype, torch.dtype) and (dtype not in _DTYPES or dtype == torch.bfloat16):
+        raise ValueError(f"dtype must be uint8 or floating and one that NumPy has for NumPy images, got {dtype}")
     return dtype
 
 
-def _affine(
-    images: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None, dtype: torch.dtype
-) -> tuple[Float[Tensor, " c"] | None, Float[Tensor, " c"] | None]:
-    """(scale, bias) of ``x * scale + bias``, float64 on CPU; (None, None) where nothing is to be done."""
-    if (mean is None) != (std is None):
-        raise ValueError(f"mean and std must be given together, got mean={mean}, std={std}")
-    unit = 255.0 if images.dtype == torch.uint8 and dtype != torch.uint8 else 1.0
-    if mean is None or std is None:
-        if unit == 1.0:
-            return None, None
-        mean, std = (0.0,), (1.0,)
-    m, s = (tuple(map(float, (v.flatten() if isinstance(v, Tensor) else np.ravel(v)).tolist())) for v in (mean, std))
-    scale, bias = scale_and_bias(m, s, unit, images.shape[1])
-    return torch.from_numpy(scale), torch.from_numpy(bias)
+def _result_dtype(source: torch.dtype, dtype: Any, normalised: bool) -> torch.dtype:
+    if dtype is None:
+        return torch.float32 if normalised and source == torch.uint8 else source
+    check_type("dtype", dtype, torch.dtype, "a torch.dtype or None")
+    if dtype == torch.uint8 and (normalised or source != torch.uint8):
+        raise ValueError("dtype must be floating for normalised or floating images, got torch.uint8")
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be torch.uint8 or floating, got {dtype}")
+    return dtype  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=32)  # a loader asks the same for every batch
-def scale_and_bias(
-    mean: tuple[float, ...], std: tuple[float, ...], unit: float, channels: int
-) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
-    """``x * scale + bias`` is (x / unit - mean) / std. Raises ``ValueError`` naming the argument."""
-    for name, value in (("mean", mean), ("std", std)):
-        if len(value) not in (1, channels):
-            raise ValueError(f"{name} must have one value or one a channel, {channels}, got {len(value)}")
-    if not all(s > 0 for s in std):
-        raise ValueError(f"std must be positive, got {list(std)}")
-    m, s = (np.broadcast_to(np.array(value), (channels,)) for value in (mean, std))
-    return 1 / (unit * s), -m / s
+def _choose(images: Tensor, plan: MixPlan, dtype: torch.dtype, backend: Any) -> str:
+    """The backend asked for, or the fastest there is. Raises ``ValueError`` where that asked for cannot do it."""
+    if backend is None:
+        backends = ("triton",) if images.is_cuda else ("numba",) if images.device.type == "cpu" else ()
+        return next((b for b in backends if not _obstacle(b, images, plan, dtype)), "eager")
+    chosen = check_choice("backend", backend, get_args(Backend))
+    if chosen != "eager" and (obstacle := _obstacle(chosen, images, plan, dtype)):
+        raise ValueError(f"backend must be 'eager' for {obstacle}, got {chosen!r}")
+    return chosen
 
 
-def _choose(images: Tensor, plan: MixPlan, dtype: torch.dtype) -> Backend:
-    fits = images.numel() > 0 and plan.moves is None and (images.ndim == 4 or plan.constant) and dtype in _FUSED_OUT
-    if not fits or (images.requires_grad and torch.is_grad_enabled()):
-        return "eager"
-    if images.is_cuda and images.dtype in _TRITON_IN and _has_triton():
-        return "triton"
-    if images.device.type == "cpu" and images.dtype in _NUMBA_IN:
-        return "numba"
-    return "eager"
+def _obstacle(backend: str, images: Tensor, plan: MixPlan, dtype: torch.dtype) -> str | None:
+    """What a fused kernel cannot do of what is asked for."""
+    if plan.moves is not None:
+        return "plans that move blocks"
+    if not plan.constant and images.ndim not in (3, 4):
+        return f"images of {images.ndim} axes under masks that vary"
+    if not images.numel():
+        return f"images of shape {tuple(images.shape)}"
+    if images.dtype not in (_NUMBA_IN if backend == "numba" else _TRITON_IN) or dtype not in _FUSED_OUT:
+        return f"{images.dtype} images and {dtype} results"
+    if images.requires_grad and torch.is_grad_enabled():
+        return "images that need a gradient"
+    if backend == "numba":
+        return None if images.device.type == "cpu" else f"images on {images.device}"
+    if not _has_triton():
+        return "want of Triton, which is not installed"
+    from ..kernels.blend.launch import runs_on
+
+    return None if runs_on(images.device) else f"images on {images.device}"
 
 
 def _has_triton() -> bool:
@@ -193,12 +213,17 @@ def _run_numba(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor
     run(images, plan, scale, bias, out)
 
 
-def _from_numpy(images: np.ndarray) -> Tensor:
-    if any(stride < 0 for stride in images.strides):
-        images = np.ascontiguousarray(images)  # flipped by NumPy; torch has no negative strides
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # read-only arrays are welcome: nothing is written to them
-        return torch.from_numpy(images)
+def _may_overlap(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors begin and end in one stretch of memory; views that interleave there may share no element."""
+    if x.device != y.device or not x.numel() or not y.numel():
+        return False
+    first, last = zip(*(_stretch(t) for t in (x, y)), strict=True)
+    return max(first) < min(last)
+
+
+def _stretch(x: Tensor) -> tuple[int, int]:
+    steps = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    return x.data_ptr(), x.data_ptr() + (steps + 1) * x.element_size()
 
 
 def _is_planes(x: Tensor) -> bool:

@@ -18,8 +18,11 @@ from torch import Tensor
 
 from ..masks import dense_masks
 from ..plan import MixPlan
+from ..runtime.checks import MOST, check_count, check_tensor, check_type
 from ..runtime.devices import to_device
 from ..runtime.uncompiled import uncompiled
+
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
 
 @uncompiled
@@ -32,9 +35,19 @@ def mix_label_maps(maps: Any, plan: MixPlan, *, num_classes: int | None = None, 
     ``ValueError`` or ``TypeError`` naming the argument.
     """
     if isinstance(maps, np.ndarray):
-        mixed = mix_label_maps(torch.from_numpy(np.array(maps)), plan, num_classes=num_classes, ignore_index=ignore_index)
-        return mixed.numpy()
-    _check(maps, plan)
+        tensor = check_tensor("maps", maps)
+        return mix_label_maps(tensor, plan, num_classes=num_classes, ignore_index=ignore_index).numpy()
+    maps = check_tensor("maps", maps)
+    _check(maps, check_type("plan", plan, MixPlan, "a MixPlan"))
+    if maps.dtype in _UNSIGNED:  # torch can store them and little else
+        mixed = mix_label_maps(maps.long(), plan, num_classes=num_classes, ignore_index=ignore_index)
+        return mixed.to(maps.dtype) if num_classes is None else mixed
+    if num_classes is not None:
+        num_classes = check_count("num_classes", num_classes, 1, MOST)
+    if ignore_index is not None:
+        ignore_index = check_count("ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    from ..kernels.blend.eager import shares
+
     own, other = _sources(maps, plan)
     mask = _masks(plan, maps)
     if maps.is_floating_point():
@@ -43,7 +56,7 @@ def mix_label_maps(maps: Any, plan: MixPlan, *, num_classes: int | None = None, 
         if ignore_index is not None:
             raise ValueError(f"ignore_index must be None for soft maps, got {ignore_index}")
         share = mask[:, :, None]  # (b, k, h, w) -> (b, k, 1, h, w)
-        return (share * own.float() + (1 - share) * other.float()).flatten(0, 1)
+        return shares(share, own.float(), other.float()).flatten(0, 1)
     if num_classes is None:
         return torch.where(mask >= 0.5, own, other).flatten(0, 1)
     _check_classes(maps, num_classes, ignore_index)
@@ -86,9 +99,7 @@ def _masks(plan: MixPlan, maps: Tensor) -> Float[Tensor, "b k h w"]:
     return to_device(masks, maps.device).to(torch.float32)
 
 
-def _check(maps: Any, plan: MixPlan) -> None:
-    if not isinstance(maps, Tensor):
-        raise TypeError(f"maps must be a torch tensor or NumPy array, got {type(maps).__name__}")
+def _check(maps: Tensor, plan: MixPlan) -> None:
     if maps.dtype == torch.bool or maps.is_complex():
         raise TypeError(f"maps must be integers or floating, got {maps.dtype}")
     axes = 4 if maps.is_floating_point() else 3
@@ -100,8 +111,6 @@ def _check(maps: Any, plan: MixPlan) -> None:
 
 
 def _check_classes(maps: Int[Tensor, "b h w"], num_classes: int, ignore_index: int | None) -> None:
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     if maps.device.type != "cpu" or not maps.numel():  # a look at the values would make a CUDA device wait
         return
     labelled = maps if ignore_index is None else maps[maps != ignore_index]

@@ -14,6 +14,14 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from ..plan import MixPlan
+from ..runtime.checks import (
+    MOST,
+    check_count,
+    check_number,
+    check_tensor,
+    check_type,
+    shown,
+)
 from ..runtime.devices import to_device
 from ..runtime.uncompiled import uncompiled
 
@@ -25,21 +33,26 @@ def mix_targets(labels: Any, plan: MixPlan, *, num_classes: int | None = None, s
     """Dense targets of the mixed images, float32 (b * k, classes), torch or NumPy as ``labels`` are.
 
     ``labels`` are int (b,), then ``num_classes`` is required, or soft or multi-label (b, classes). ``smoothing`` in [0, 1)
-    gives every class smoothing / classes (timm's and torch's convention). Raises ``ValueError`` naming the argument.
+    gives every class smoothing / classes (timm's and torch's convention). Raises ``ValueError`` or ``TypeError`` naming the
+    argument.
     """
     if isinstance(labels, np.ndarray):
-        return mix_targets(torch.from_numpy(labels), plan, num_classes=num_classes, smoothing=smoothing).numpy()
-    check_smoothing(smoothing)
-    _check_rows(labels, plan)
+        tensor = check_tensor("labels", labels)
+        return mix_targets(tensor, plan, num_classes=num_classes, smoothing=smoothing).numpy()
+    labels = check_tensor("labels", labels)
+    smoothing = check_smoothing(smoothing)
+    _check_rows(labels, check_type("plan", plan, MixPlan, "a MixPlan"))
     if labels.ndim == 2:
-        if num_classes not in (None, labels.shape[1]):
+        if labels.is_complex() or not labels.shape[1]:
+            raise ValueError(f"labels must be real weights of at least one class, got {shown(labels)}")
+        if num_classes is not None and check_count("num_classes", num_classes) != labels.shape[1]:
             raise ValueError(f"num_classes must be that of labels, {labels.shape[1]}, got {num_classes}")
         return _mix_soft(labels.float(), plan, smoothing)
     if num_classes is None:
         raise ValueError("num_classes must be given for labels of shape (b,), got None")
     classes = check_labels(labels, num_classes)
     if labels.device.type == "cpu":
-        return torch.from_numpy(_one_hot(labels.numpy(), plan, classes, smoothing))
+        return torch.from_numpy(_one_hot(labels.long().numpy(), plan, classes, smoothing))
     return _scatter(labels, plan, classes, smoothing)
 
 
@@ -70,8 +83,10 @@ def _scatter(labels: Int64[Tensor, " b"], plan: MixPlan, classes: int, smoothing
 
 
 def _mix_soft(labels: Float[Tensor, "b classes"], plan: MixPlan, smoothing: float) -> Float[Tensor, "n classes"]:
+    from ..kernels.blend.eager import shares
+
     weight, partner = _to(plan, labels.device)
-    targets = weight * labels[:, None] + (1 - weight) * labels[partner][:, None]  # (b, k, classes)
+    targets = shares(weight, labels[:, None], labels[partner][:, None])  # (b, k, classes)
     targets = targets * (1 - smoothing) + smoothing / labels.shape[1] if smoothing else targets
     return targets.flatten(0, 1)
 
@@ -88,8 +103,12 @@ def _to(plan: MixPlan, device: torch.device) -> tuple[Float[Tensor, "b k 1"], In
 
 @uncompiled
 def sparse_targets(labels: Int64[Tensor, " b"], plan: MixPlan) -> SparseTargets:
-    """Targets as classes (b * k, 2) int64 and their weights (b * k, 2) float32: own first, partner second."""
-    _check_rows(labels, plan)
+    """Targets as classes (b * k, 2) int64 and their weights (b * k, 2) float32: own first, partner second.
+
+    Raises ``ValueError`` or ``TypeError`` naming the argument.
+    """
+    labels = check_tensor("labels", labels)
+    _check_rows(labels, check_type("plan", plan, MixPlan, "a MixPlan"))
     check_labels(labels, None)
     weight, partner = _to(plan, labels.device)
     index = torch.stack([labels.long(), labels.long()[partner]], -1)  # (b, 2)
@@ -105,22 +124,27 @@ def check_labels(labels: Tensor, num_classes: int | None) -> int:
         raise TypeError(f"labels of shape (b,) must be integers, got {labels.dtype}")
     if num_classes is None:
         return 0
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    # a look at the values would make a CUDA device wait; its scatter checks the bounds itself
-    if labels.device.type == "cpu" and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise ValueError(
-            f"labels must be in [0, num_classes = {num_classes}), got {int(labels.min())} to {int(labels.max())}"
-        )
-    return num_classes
+    classes = check_count("num_classes", num_classes, 1, MOST)
+    check_classes(labels, classes, "labels")
+    return classes
 
 
-def check_smoothing(smoothing: float) -> None:
-    """Raises unless ``smoothing`` is in [0, 1)."""
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing must be in [0, 1), got {smoothing}")
+def check_classes(numbers: Tensor, classes: int, name: str) -> None:
+    # a look at the values would make a CUDA device wait and break a compiled graph; there scatter and gather check bounds
+    if numbers.device.type != "cpu" or not numbers.numel() or torch.compiler.is_compiling():
+        return
+    least, most = (int(x) for x in torch.aminmax(numbers.long()))  # torch compares no uint16; what uint64 overflows is < 0
+    if not 0 <= least <= most < classes:
+        raise ValueError(f"{name} must be in [0, num_classes = {classes}), got {least} to {most}")
+
+
+def check_smoothing(smoothing: float, name: str = "smoothing") -> float:
+    """``smoothing``, in [0, 1)."""
+    return check_number(name, smoothing, 0, 1, below=True)
 
 
 def _check_rows(labels: Tensor, plan: MixPlan) -> None:
     if labels.ndim < 1 or len(labels) != plan.batch_size:
         raise ValueError(f"labels must have the plan's {plan.batch_size} rows, got shape {tuple(labels.shape)}")
+    if labels.ndim > 2:
+        raise ValueError(f"labels must be (b,) integers or (b, classes) weights, got shape {tuple(labels.shape)}")

@@ -49,7 +49,9 @@ def check_count(name: str, value: Any, low: int = 1, high: int | None = None) ->
     if type(value) is not int and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
         raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if value < low or (high is not None and value > high):
-        limit = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        limit = f"in [{low}, {high}]"
+        if high in (None, MOST):
+            limit = f"at least {low}" if value < low else f"at most {high}"
         raise ValueError(f"{name} must be {limit}, got {shown(value)}")
     return int(value)
 
@@ -143,7 +145,7 @@ def check_tensor(name: str, value: Any, what: str = "a torch tensor or NumPy arr
         except TypeError as error:  # long doubles
             raise TypeError(f"{name} must be of a dtype that torch has, got {shown(value)}") from error
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be {what}, got {shown(value)}")
+        raise TypeError(f"{name} must be {what}, got {type(value).__name__}")
     if not _has_values(value):
         raise TypeError(f"{name} must be a dense tensor that has values, got {shown(value)}")
     return value

@@ -223,7 +223,7 @@ def test_a_table_has_no_place_for_a_box():
             TypeError,
             "images must be uint8 or floating, got torch.int64",
         ),
-        ({"layout": "HWC"}, ValueError, "layout must be one of .*'HWC'"),
+        ({"layout": "HWC"}, ValueError, "layout must be 'NCHW' or 'NHWC', got 'HWC'"),
         ({"images": torch.zeros(4, 5, 6), "layout": "NHWC"}, ValueError, "images must have four axes under layout='NHWC'"),
         ({"mean": MEAN}, ValueError, "mean and std must be given together"),
         ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, ValueError, "mean must have one value or one a channel, 3, got 2"),

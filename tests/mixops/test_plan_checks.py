@@ -14,7 +14,7 @@ from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, Switch
 from mixops.masks import CY, DV, V0, Y0, A
 from mixops.plan_checks import _within_one
 
-B, K, H, W = 4, 2, 5, 7
+B, K, H, W = 4, 2, 6, 8
 NAN, INF = float("nan"), float("inf")
 
 
@@ -84,9 +84,11 @@ def test_weights_are_fractions(name, value):
         ({"moves": moves(4)}, ValueError, r"moves must be in \[0, 4\), got 0 to 4"),
         ({"moves": moves(0, blocks=5)}, ValueError, r"moves must have shape \(4, 2, 2, 4\), got \(4, 2, 2, 5\)"),
         ({"moves": moves(0, blocks=4)[..., :0]}, ValueError, r"moves must have shape \(4, 2, 2, 1\), got \(4, 2, 2, 0\)"),
+        ({"moves": moves(0, blocks=9)}, ValueError, "moves must have 6x8 pixels in whole blocks, got 3 x 3 blocks"),
         ({"moves": moves(0, dtype=np.int64)}, TypeError, "moves must be a NumPy array of int32"),
-        ({"height": 0}, ValueError, "height must be in .1, 16777216., got 0"),
-        ({"width": 7.0}, TypeError, "width must be an integer, got 7.0"),
+        ({"height": 0}, ValueError, "height must be at least 1, got 0"),
+        ({"width": 2**24 + 1}, ValueError, "width must be at most 16777216, got 16777217"),
+        ({"width": 8.0}, TypeError, "width must be an integer, got 8.0"),
         ({"height": True}, TypeError, "height must be an integer, got True"),
     ],
 )  # fmt: skip
@@ -153,7 +155,7 @@ def text(**changes):
         ({"dense": dense(2, np.int64).tolist()}, r"dense must be in \[0, 1\], got 0 to 2"),
         ({"moves": moves(-1).tolist()}, r"moves must be in \[0, 4\)"),
         ({"moves": moves(2**32, dtype=np.int64).tolist()}, "moves must be in the range of int32"),
-        ({"height": "5"}, "height must be an integer, got '5'"),
+        ({"height": "6"}, "height must be an integer, got '6'"),
         ({"height": None}, "height must be an integer, got None"),
         ({"extra": 1}, "text must have the keys dense, height, lam, moves, params, partner, version, weight, width"),
     ],

@@ -3,7 +3,8 @@
     out = (M * own + (1 - M) * partner) * scale[c] + bias[c]
 
 in float32, every operation rounded, in the order of the eager blend: constant, box and dense masks give its very bits, the
-Gaussian ones what a float32 exponential is off. uint8 results are rounded half to even, as torch and NumPy do.
+Gaussian ones what a float32 exponential is off. uint8 results are rounded half to even, as torch and NumPy do. Where the
+mask of floating images is 0 or 1, the one that is not shown is left out: 0 * NaN would be NaN.
 
 A row of the image, all its channels, goes through buffers that stay in the L1 cache: convert it and lay it out as the
 result is laid out; blend; cast; copy. The dtypes meet only in the first and the third step and are chosen by a number, not
@@ -191,15 +192,19 @@ def _blend_past(
 
         first, second, weight = pointer(0, own), pointer(0, other), row(5, j)
         scale, bias = row(7, number(0)), row(7, number(1))
-        v0, g, one = splat(v0), splat(g), ir.Constant(floats, [1.0] * _LANES)
+        v0, g, one, nothing = splat(v0), splat(g), ir.Constant(floats, [1.0] * _LANES), ir.Constant(floats, [0.0] * _LANES)
         vectors = builder.udiv(count, number(_LANES))
 
         def blend(cast: Any) -> None:
             with cgutils.for_range(builder, vectors) as loop:
                 i = builder.mul(loop.index, number(_LANES))
                 m = builder.fadd(v0, builder.fmul(g, read(weight, i)))
-                shares = builder.fmul(m, read(first, i)), builder.fmul(builder.fsub(one, m), read(second, i))
-                value = cast(builder.fadd(builder.fmul(builder.fadd(*shares), read(scale, i)), read(bias, i)))
+                shown, beside = read(first, i), read(second, i)
+                mixed = builder.fadd(builder.fmul(m, shown), builder.fmul(builder.fsub(one, m), beside))
+                if first.type.pointee == ir.FloatType():  # of floats what is not shown takes no part: it may be no number
+                    mixed = builder.select(builder.fcmp_ordered("==", m, one), shown, mixed)
+                    mixed = builder.select(builder.fcmp_ordered("==", m, nothing), beside, mixed)
+                value = cast(builder.fadd(builder.fmul(mixed, read(scale, i)), read(bias, i)))
                 to = builder.gep(builder.inttoptr(out, value.type.as_pointer()), [loop.index])
                 store = builder.store(value, to, align=_LANES * (2 if value.type == words else 4))
                 store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
@@ -287,7 +292,24 @@ def _blend(sources, v0, g, weights, j, affine, out):
 
 
 @njit()
+def _blend_shown(sources, v0, g, weights, j, affine, out):
+    """``_blend`` of floats, of which what is not shown takes no part: it may be no number."""
+    for i in range(out.size):
+        m = v0 + g * weights[j, i]
+        own, other = sources[0, i], sources[1, i]
+        mixed = m * own + (float32(1.0) - m) * other
+        mixed = own if m == float32(1.0) else mixed
+        mixed = other if m == float32(0.0) else mixed
+        out[i] = mixed * affine[0, i] + affine[1, i]
+
+
+@njit()
 def _blend_flat(sources, m, affine, out):
+    if m == float32(1.0) or m == float32(0.0):
+        shown = 0 if m == float32(1.0) else 1
+        for i in range(out.size):
+            out[i] = sources[shown, i] * affine[0, i] + affine[1, i]
+        return
     n = float32(1.0) - m
     for i in range(out.size):
         out[i] = (m * sources[0, i] + n * sources[1, i]) * affine[0, i] + affine[1, i]
@@ -408,8 +430,10 @@ def _mix(
                         else:
                             _blend_past(sources, at, n + at, v0, g, weights, j, affine_row, at, length, kind, to)
                     continue
-                if g != 0:
+                if g != 0 and bytes_in.size:
                     _blend(sources, v0, g, weights, j, affine_row, mixed)
+                elif g != 0:
+                    _blend_shown(sources, v0, g, weights, j, affine_row, mixed)
                 else:
                     _blend_flat(sources, v0, affine_row, mixed)
                 ready = _address(mixed)

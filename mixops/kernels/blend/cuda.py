@@ -11,6 +11,8 @@ pixel a thread.
 Every load of an image is on its way before anything is computed: left alone, the assembler would begin the later ones when
 the first rows are done, and each would be waited for. It moves no load across a barrier, for which one warp need not wait.
 
+Of floating images the one that is not shown is left out where M is 0 or 1; bytes are always numbers.
+
 M is computed in registers from the nine floats, of which a plan needs only some, or read: ``MASK`` says what. A pair's only
 output is blended and then scaled, with an operation less; of several, the source is scaled once. Pairs come in an order
 in which the partner of one is the next one's own image, so that it is in the L2 cache when it is read a second time.
@@ -113,6 +115,12 @@ def _difference(own, partner, VECTOR: tl.constexpr):
 
 
 @triton.jit
+def _shown(m, value, own, partner):
+    """``value``, but where the mask is 0 or 1 the one image alone: 0 times what is not a number is not a number."""
+    return tl.where(m == 1.0, own, tl.where(m == 0.0, partner, value))
+
+
+@triton.jit
 def _cast(value, out, BYTES: tl.constexpr):
     if BYTES:  # adding 2**23 leaves the integer, rounded half to even, in the low bits
         value = ((value + 8388608.0).to(tl.int32, bitcast=True) & 255).to(tl.uint8)
@@ -163,6 +171,7 @@ def chunks(
     whole rows; the image has ``count``.
     """
     MOST: tl.constexpr = (VECTOR + C - 2) // C + 1  # pixels of a chunk
+    HAS_BYTES: tl.constexpr = images.dtype.element_ty == tl.uint8
     tile, b, partner = _place(pairs, batch, ACROSS)
     q = (tile * BLOCK + tl.arange(0, BLOCK))[:, None]
     j = tl.arange(0, VECTOR)[None, :]
@@ -192,7 +201,7 @@ def chunks(
                     y = y % height
                 bits += (_bits(dense, b * K + k, height * width, y * width + x, (q < strip) & (n < count)),)
     tl.debug_barrier()
-    difference, base, scales, biases = (), (), (), ()
+    difference, base, whole, scales, biases = (), (), (), (), ()
     for i in tl.static_range(ROWS):
         if AFFINE and not PIXELS:
             c = (row + i * deep) // height
@@ -200,6 +209,11 @@ def chunks(
         differ, partners = _difference(a[i], d[i], VECTOR)
         if AFFINE and K > 1:
             differ, partners = differ * s, partners * s + t
+        if not HAS_BYTES:
+            own_image = a[i].to(tl.float32)
+            if AFFINE and K > 1:
+                own_image = own_image * s + t
+            whole += (own_image,)
         difference += (differ,)
         base += (partners,)
         scales += (s,)
@@ -235,6 +249,8 @@ def chunks(
                 else:
                     m = tl.where(bits[k * ROWS + i] & 1 << j != 0, 1.0, 0.0)
             value = m * difference[i] + base[i]
+            if not HAS_BYTES:
+                value = _shown(m, value, whole[i], base[i])
             if AFFINE and K == 1:
                 value = value * scales[i] + biases[i]
             tl.store(to + n * VECTOR + j, _cast(value, out, BYTES), mask=ok)
@@ -353,6 +369,8 @@ def strides(
             a = tl.load(own + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
             d = tl.load(other + pixel * pixel_in + c * channel_in, mask=ok).to(tl.float32)
             value = m * (a - d) + d
+            if images.dtype.element_ty != tl.uint8:
+                value = _shown(m, value, a, d)
             if AFFINE:
                 value = value * tl.load(scale + c) + tl.load(bias + c)
             tl.store(out + output * size + pixel * pixel_out + c * channel_out, _cast(value, out, BYTES), mask=ok)

@@ -1,4 +1,8 @@
-"""The blend in plain torch: what the fused kernels do, to read; differentiable, for any device and dtype."""
+"""The blend in plain torch: what the fused kernels do, to read; differentiable, for any device and dtype.
+
+Zero times infinity, and times what is not a number, is not a number. So where a mask is 0 or 1 the other image is left out,
+not multiplied by 0: a bad image reaches no row that does not show it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ def blend(
     dtype: torch.dtype,
 ) -> Float[Tensor, n * shape]:
     """Mixed, scaled and cast images (b * k, ...), computed in float32, or float64 where the images or ``dtype`` are."""
+    mix = shares if images.is_floating_point() and hides(plan) else _sum
     compute = torch.float64 if torch.float64 in (images.dtype, dtype) else torch.float32
     own = images.to(compute)
     other = own[to_device(plan.partner, images.device)]
@@ -31,12 +36,26 @@ def blend(
 
             moves = to_device(plan.moves[:, k], images.device)  # (b, 2, blocks)
             a, b = move_blocks(own, moves[:, 0]), move_blocks(other, moves[:, 1])
-        outputs.append(mask * a + (1 - mask) * b)
+        outputs.append(mix(mask, a, b))
     mixed = torch.stack(outputs, 1).flatten(0, 1)  # (b, k, ...) -> (b * k, ...)
     if scale is not None and bias is not None:
         channels = (-1, *[1] * (mixed.ndim - 2))
         mixed = mixed * scale.to(compute).view(channels) + bias.to(compute).view(channels)
     return mixed.round_().clamp_(0, 255).to(dtype) if dtype == torch.uint8 else mixed.to(dtype)
+
+
+def shares(mask: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """``mask * own + (1 - mask) * other``, of which what has no share takes no part."""
+    return torch.where(mask == 1, own, torch.where(mask == 0, other, _sum(mask, own, other)))
+
+
+def hides(plan: MixPlan) -> bool:
+    """Whether some mask may be 0 or 1 somewhere."""
+    return not plan.constant or bool(((plan.params[..., 0] == 0) | (plan.params[..., 0] == 1)).any())
+
+
+def _sum(mask: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    return mask * own + (1 - mask) * other
 
 
 def _mask(plan: MixPlan, k: int, ndim: int, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -105,6 +105,11 @@ def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile | None = None) ->
         )  # fmt: skip
 
 
+def runs_on(device: torch.device) -> bool:
+    """Whether the kernels run there: compiled ones on CUDA, those of Triton's interpreter anywhere."""
+    return device.type == "cuda" or not any(isinstance(kernel, triton.JITFunction) for kernel in _KERNELS.values())
+
+
 def choose(images: Tensor, out: Tensor) -> Work:
     """The kernel for two memory layouts."""
     b, c = images.shape[:2]

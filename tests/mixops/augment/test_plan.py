@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mixops import Key
-from mixops.augment import AugMix, AugmentPlan, ColorJitter, Cutout, RandomErasing, parse_augment
+from mixops.augment import AugmentPlan, AugMix, ColorJitter, Cutout, RandomErasing, parse_augment
 from mixops.augment.operations import Op
 from mixops.augment.plan import Chains, concatenate
 

@@ -135,7 +135,7 @@ def test_wrong_images_are_refused():
         ValueError, match=r"images must be uint8 \(2, 20, 30, 3\) as the plan says, got uint8 \(1, 20, 30, 3\)"
     ):
         augment_images(source[:1], plan)
-    with pytest.raises(ValueError, match="images must be uint8 .*, got float32"):
+    with pytest.raises(ValueError, match=r"images must be uint8 .*, got float32"):
         augment_images(source.astype(np.float32), plan)
     with pytest.raises(TypeError, match="images must be a torch tensor or NumPy array, got list"):
         augment_images([1], plan)

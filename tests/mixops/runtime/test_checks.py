@@ -106,7 +106,7 @@ def test_a_tensor_is_itself():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([1, 2], r"x must be a torch tensor or NumPy array, got \[1, 2\]"),
+        ([1, 2], "x must be a torch tensor or NumPy array, got list"),
         (np.array(["a"]), "x must hold numbers, got a <U1 array"),
         (np.array([None]), "x must hold numbers, got a object array"),
         (np.zeros(2, "M8[s]"), "x must hold numbers, got a datetime64"),
