@@ -98,13 +98,14 @@ def find_backend(name: str) -> type[Backend]:
     if name not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}, got {name!r}")
     kind, needs, extra = _BACKENDS[name]
-    if not _installed(needs):
+    if not is_installed(needs):
         raise ImportError(f"backend={name!r} needs {needs}: pip install 'mixstage[{extra}]'")
     backend: type[Backend] = getattr(importlib.import_module(f".{name}", __package__), kind)
     return backend
 
 
-def _installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether a module can be found, without importing more than its parent."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # no parent package, or blocked

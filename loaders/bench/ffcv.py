@@ -21,10 +21,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from .epoch_timing import Open, measure_epochs
 from .measure import Report, conditions, quartiles
 from .peers import Setting
 from .photos import write_photos
-from .pipeline import Open, measure_epochs
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNMIXED = "FFCV, NormalizeImage"

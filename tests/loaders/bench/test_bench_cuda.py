@@ -17,7 +17,8 @@ pytest.importorskip("triton")
 
 SCRIPT = """
 import json, itertools, torch
-from loaders.bench import kernels_cuda, tiles
+from benchmarks import tiles
+from loaders.bench import kernels_cuda
 from mixops.kernels.blend.launch import Tile
 
 ticks = itertools.count(1)

@@ -15,10 +15,12 @@ from support.images import make_jpeg_folder
 from typer.testing import CliRunner
 
 from benchmarks.claims import claims
-from loaders.bench import pipeline as module
+from loaders.bench import epoch_timing
+from loaders.bench.epoch_timing import measure_epochs
 from loaders.bench.peers import Setting
 from loaders.bench.photos import photo, write_photos
-from loaders.bench.pipeline import measure_epochs, pipeline, speed
+from loaders.bench.pipeline import pipeline
+from loaders.bench.pipeline_table import speed
 
 
 def test_photographs(tmp_path: Path) -> None:
@@ -43,8 +45,8 @@ def setting(tmp_path: Path) -> Setting:
 def test_times_the_middle_of_epochs_in_turn(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clock: each batch takes a second, but the first two and the last two ten; what is said to be made ahead none."""
     clock = [0.0]
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(epoch_timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(epoch_timing.time, "sleep", lambda seconds: None)
     order: list[str] = []
 
     def case(name: str, seconds: float) -> Any:

@@ -1,0 +1,71 @@
+"""How loaders are timed beside one another: an epoch each, in an order that turns from round to round.
+
+Only the middle of an epoch counts: its first batches may have been made ahead while another contestant ran, and at its end
+nothing is made ahead any more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from .peers import Setting
+
+Open = Callable[[], AbstractContextManager[Callable[[], Iterable[Any]]]]
+"""Opens a contestant for the rounds; what it gives is called for each epoch."""
+
+_SETTLE = 0.25  # seconds for what a contestant still makes ahead after its epoch
+
+
+def measure_epochs(setting: Setting, cases: dict[str, Open], rounds: int, describe: str) -> dict[str, Any]:
+    """Images/s of each case in each round. Every epoch must deliver the same number of batches."""
+    import numpy as np
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    batches = count_batches(setting)
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    names = list(cases)
+    with ExitStack() as stack, Progress(console=Console(stderr=True), transient=True) as progress:
+        epochs = {name: stack.enter_context(open_case()) for name, open_case in cases.items()}
+        task = progress.add_task(describe, total=(rounds + 1) * len(names))
+        for turn in range(-1, rounds):  # the first round is a warm-up
+            first = max(turn, 0) % len(names)
+            for name in names[first:] + names[:first]:
+                time.sleep(_SETTLE)
+                seconds = _time_middle(epochs[name], batches, torch.cuda.synchronize if setting.device != "cpu" else None)
+                if turn >= 0:
+                    rates[name].append((batches - 2 * _margin(batches)) * setting.batch_size / seconds)
+                progress.advance(task)
+    return {name: np.array(values) for name, values in rates.items()}
+
+
+def count_batches(setting: Setting) -> int:
+    """The batches of an epoch."""
+    count = sum(1 for _ in setting.folder.glob("*/*"))
+    if count < 4 * setting.batch_size:
+        raise ValueError(f"batch_size must be at most a quarter of the {count} images, got {setting.batch_size}")
+    return count // setting.batch_size
+
+
+def _margin(batches: int) -> int:
+    """Batches that are not timed, at either end."""
+    return batches // 4
+
+
+def _time_middle(epoch: Callable[[], Iterable[Any]], batches: int, synchronize: Callable[[], None] | None) -> float:
+    times = []
+    margin = _margin(batches)
+    delivered = 0
+    for _ in epoch():
+        delivered += 1
+        if delivered in (margin, batches - margin):
+            if synchronize is not None:
+                synchronize()
+            times.append(time.perf_counter())
+    if delivered != batches:
+        raise RuntimeError(f"an epoch had {delivered} batches instead of {batches}")
+    return times[1] - times[0]
