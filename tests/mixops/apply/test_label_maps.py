@@ -13,6 +13,8 @@ from support import reference
 
 from mixops import CutMix, GMix, HMix, Key, MixUp
 from mixops.apply.label_maps import mix_label_maps
+from mixops.masks import constant_masks
+from mixops.plan import MixPlan
 
 sizes = {
     "b": st.integers(1, 4),
@@ -60,6 +62,14 @@ def test_a_constant_mask_fits_maps_of_any_size_and_is_soft(b, k, h, w, step):
     np.testing.assert_allclose(soft.sum(1), 1, rtol=0, atol=1e-6)
     onehot = np.eye(4)[maps].transpose(0, 3, 1, 2)
     np.testing.assert_allclose(soft, reference.mix_images(onehot, plan), rtol=0, atol=1e-6)
+
+
+def test_a_pixel_that_both_share_is_the_rows_own():
+    """At a mask of exactly one half, and not at the next float32 below it."""
+    half = np.array([[0.5], [np.nextafter(np.float32(0.5), np.float32(0))]])
+    plan = MixPlan(np.array([1, 0]), half, half, constant_masks(half), 2, 3)
+    maps = np.array([np.full((2, 3), 7), np.full((2, 3), 4)])
+    np.testing.assert_array_equal(mix_label_maps(maps, plan), np.full((2, 2, 3), 7))
 
 
 def test_blocks_of_maps_move_with_those_of_their_images():

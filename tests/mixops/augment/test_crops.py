@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import chisquare, ks_2samp
 from support.images import picture
+from support.independence import dependent
 from torchvision.transforms import RandomResizedCrop as Torchvision
 from torchvision.transforms import functional as F
 
@@ -57,6 +58,18 @@ def test_same_law_as_torchvision(size):
     area = [x[:, 2] * x[:, 3] for x in (ours, theirs)]
     assert ks_2samp(*area).pvalue > 1e-4
     assert abs(flips.mean() - 0.5) < 5 * 0.5 / n**0.5
+
+
+def test_the_numbers_of_a_window_are_independent():
+    """Area, aspect, place and flip are words of their own, in a row and from row to row."""
+    side = 5000
+    crops, flips = draw(RandomResizedCrop(scale=(0.08, 0.5)), [(side, side)] * 4000)  # the first try always fits
+    top, left, h, w = crops.T
+    columns = {
+        "area": h * w, "aspect": w / h, "top": top / (side - h + 1), "left": left / (side - w + 1), "flip": flips,
+    }  # fmt: skip
+    assert dependent(columns) == []
+    assert dependent({**columns, "left": columns["top"]}) == ["left and top"]  # it would be noticed
 
 
 def test_fallback_is_torchvisions():
