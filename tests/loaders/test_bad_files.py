@@ -19,6 +19,7 @@ from support.images import DAMAGE, awkward, damage, encoded, make_jpeg_folder, p
 from torchvision.transforms import functional as F
 
 from loaders import ImageLoader
+from loaders.bad_files import BadFiles
 from loaders.sources.headers import check_bytes
 from pipelines.bad_file import BadFile
 
@@ -46,6 +47,36 @@ def thousand_records(thousand, tmp_path_factory):
     path = tmp_path_factory.mktemp("records") / "thousand.beton"
     convert(thousand, path)
     return path
+
+
+def policy(**options):
+    known = BadFiles("file {}".format, **options)
+    known.known.update({sample: f"reason {sample}" for sample in range(9)})
+    return known
+
+
+def test_the_first_bad_file_stops_unless_told_otherwise():
+    policy().deliver([])
+    with pytest.raises(RuntimeError, match=r"^file 4: reason 4 \(on_error='skip' goes on without"):
+        policy().deliver([4, 2])
+
+
+def test_a_bad_file_is_told_once_and_counts_once(caplog):
+    skip = policy(on_error="skip", max_bad=2)
+    for rejected in ([], [4, 2], [2], [4]):
+        skip.deliver(rejected)
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == [
+        "bad file file 4: reason 4", "bad file file 2: reason 2",
+    ]  # fmt: skip
+    assert skip.reported == {4: "reason 4", 2: "reason 2"}
+
+
+@pytest.mark.parametrize("budget", [0, 1, 5])
+def test_the_budget_is_what_may_be_bad(budget):
+    skip = policy(on_error="skip", max_bad=budget)
+    skip.deliver(range(budget))
+    with pytest.raises(RuntimeError, match=f"{budget + 1} files are bad, more than max_bad={budget}; the first are file 0"):
+        skip.deliver([budget])
 
 
 def cases(kinds):
