@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import mixstage  # noqa: F401  in a checkout it raises where a module of somebody else has the name of one of our packages
+
 if TYPE_CHECKING:
     from .image_loader import ImageLoader as ImageLoader
     from .sizes import BatchSizes as BatchSizes

@@ -18,9 +18,14 @@ def loaded_by(statement: str) -> list[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
-@pytest.mark.parametrize("package", LAYERS)
-def test_importing_a_package_loads_no_backend(package: str) -> None:
-    assert loaded_by(f"import {package}") == []
+@pytest.mark.parametrize("statement", [*(f"import {name}" for name in LAYERS), "from mixstage import HMix, ImageLoader"])
+def test_importing_a_package_loads_no_backend(statement: str) -> None:
+    assert loaded_by(statement) == []
+
+
+def test_importing_the_one_name_loads_nothing() -> None:
+    code = "import sys, mixstage; print(*{'mixops', 'loaders', 'numpy', 'torch'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 
 
 def test_that_test_can_fail() -> None:

@@ -138,7 +138,7 @@ kind, beton, batch_size, size, workers = sys.argv[1:]
 setting = ffcv.Setting(Path(), Path(beton), int(batch_size), int(size), int(workers), "cpu")
 from mixops import CutMix
 if kind != "image":
-    import pipelines.ffcv.loader
+    from pipelines.ffcv import loader as _
 else:
     from loaders import ImageLoader
 began = time.perf_counter()

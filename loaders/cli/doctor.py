@@ -126,10 +126,13 @@ def describe_machine() -> dict[str, str]:
 
 
 def try_code(code: str, timeout: float) -> tuple[bool, str]:
-    """Whether ``code`` ends well in a fresh interpreter, and the last line it printed, or why it did not."""
-    command = [sys.executable, "-W", "ignore", "-c", code]
+    """Whether ``code`` ends well in a fresh interpreter, and the last line it printed, or why it did not.
+
+    It imports from where this process does, so that it finds this very package.
+    """
+    command = [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=_environment())
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         return False, f"no answer within {timeout:g} s"
     if done.returncode < 0:
@@ -153,13 +156,6 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment, with this very package first on the path."""
-    here = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def probe(name: str) -> None:

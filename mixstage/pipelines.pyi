@@ -1,0 +1,2 @@
+from pipelines import dali as dali
+from pipelines import ffcv as ffcv
