@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pipelines.resize_rows import already_cut, resize_rows
 
 from mixops.augment.crops import CropPlan
-from pipelines.resize_rows import already_cut, resize_rows
 
 RNG = np.random.default_rng(0)
 SHAPES = [(40, 31), (17, 60), (33, 33), (64, 20), (9, 12)]
