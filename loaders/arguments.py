@@ -11,16 +11,18 @@ import torch
 from jaxtyping import Int64
 
 from mixops.apply.targets import check_smoothing
+from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.augment.crop_plan import CropLaw
 from mixops.augment.crops import CenterCrop, RandomResizedCrop
+from mixops.augment.policies.base import RGB
 from mixops.mixers.base import Mixer
 from mixops.mixers.needs import refuse_needs
 
 from .sampling import Repeated, Sampling, Sequential, Shuffled, Together, Weighted
+from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def check_mixing(split: str, mixer: Mixer | None, smoothing: float) -> None:
@@ -140,6 +142,15 @@ def default_threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) // (int(ranks) if ranks.isdigit() else 1))
 
 
+def check_group(mixer: Mixer | None, schedule: Schedule, name: str) -> None:
+    """Raises unless a group of rows has the two blocks that a mixer's matching needs; ``name`` is what says its size."""
+    matching = None if mixer is None else mixer.matching
+    if matching is not None and schedule.group_size < 2 * matching.k:
+        raise ValueError(
+            f"{name} must be at least 2 * k = {2 * matching.k} for a mixer with {matching!r}, got {schedule.group_size}"
+        )
+
+
 def check_batch_size(batch_size: int | BatchSizes) -> int:
     """The largest batch size of one rank."""
     if isinstance(batch_size, BatchSizes):
@@ -157,3 +168,11 @@ def check_choices(*, repeat_mode: str, targets: str, batch: str) -> None:
     ):
         if value not in words:
             raise ValueError(f"{name} must be {words[0]!r} or {words[1]!r}, got {value!r}")
+
+
+def data_colours(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[RGB, RGB]:
+    """Mean and standard deviation of the data, ImageNet's where nothing is normalised."""
+    if mean is None or std is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    colours = [tuple(np.broadcast_to(np.asarray(values, np.float64).reshape(-1), 3).tolist()) for values in (mean, std)]
+    return colours[0], colours[1]

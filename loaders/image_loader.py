@@ -15,6 +15,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD, as_augmentation
 from mixops.augment.crop_plan import CropLaw
 from mixops.augment.flips import Flip
 from mixops.key import Key
@@ -22,17 +23,17 @@ from mixops.mixers.base import Mixer
 from mixops.plan import MixPlan
 
 from .arguments import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     RATIO,
     SCALE,
     check_batch_size,
     check_choices,
     check_count,
+    check_group,
     check_mixing,
     choose_candidates,
     choose_sampling,
     crop_law,
+    data_colours,
     default_threads,
     find_device,
     find_stream,
@@ -63,15 +64,17 @@ class ImageLoader:
     is "cuda" where there is one. ``rank`` and ``world_size`` are read from ``torch.distributed`` when they are needed
     unless given. ``split="train"`` crops at random within ``scale`` and ``ratio`` and flips with probability ``flip``;
     "val" resizes the shorter side to ``val_resize`` (default ``size / 0.875``), crops the centre and neither shuffles nor
-    drops by default. ``crop`` is another law, such as ``PaddedRandomCrop(4)``. ``mix_group`` rows are mixed with one
-    another (default: the rows of one rank); fixed, it makes mixing independent of the number of ranks. ``indices`` are the
-    samples to choose from. ``weights`` draws them in that proportion ("balanced": every class alike). ``repeats`` views of
-    a sample are in a batch: "dealt" over the ranks as by timm's sampler, or "together" on one. ``views`` of every image are
-    given, as a tuple. ``on_error="skip"`` puts other samples in the place of files that cannot be decoded, at most
-    ``max_bad`` of them; "raise" stops at the first. ``smoothing`` is the mixed targets' label smoothing. ``mean`` and
-    ``std`` are on the scale [0, 1]; ``mean=None, std=None, dtype=torch.uint8`` gives plain pixels. ``targets="sparse"`` are
-    pairs for ``soft_cross_entropy``, ``batch="dict"`` has the keys of Hugging Face's trainers, ``ids`` adds the samples'
-    numbers. ``prefetch`` batches are made ahead; no wait is longer than ``timeout`` seconds.
+    drops by default. ``crop`` is another law, such as ``PaddedRandomCrop(4)``. ``augment`` is a policy such as
+    ``TrivialAugmentWide()``, one of timm's strings ("rand-m9-mstd0.5-inc1"), or a list of these, ``RandomErasing`` last:
+    done with Pillow's bytes between flip and mix. ``mix_group`` rows are mixed with one another (default: the rows of one
+    rank); fixed, it makes mixing independent of the number of ranks. ``indices`` are the samples to choose from.
+    ``weights`` draws them in that proportion ("balanced": every class alike). ``repeats`` views of a sample are in a batch:
+    "dealt" over the ranks as by timm's sampler, or "together" on one. ``views`` of every image are given, as a tuple.
+    ``on_error="skip"`` puts other samples in the place of files that cannot be decoded, at most ``max_bad`` of them;
+    "raise" stops at the first. ``smoothing`` is the mixed targets' label smoothing. ``mean`` and ``std`` are on the scale
+    [0, 1]; ``mean=None, std=None, dtype=torch.uint8`` gives plain pixels. ``targets="sparse"`` are pairs for
+    ``soft_cross_entropy``, ``batch="dict"`` has the keys of Hugging Face's trainers, ``ids`` adds the samples' numbers.
+    ``prefetch`` batches are made ahead; no wait is longer than ``timeout`` seconds.
 
     Raises ``ValueError`` or ``TypeError`` naming the argument, ``ImportError`` for a backend that is not installed. While
     iterating, ``RuntimeError`` names a bad file and ``TimeoutError`` what was waited for.
@@ -100,6 +103,7 @@ class ImageLoader:
         flip: float = 0.5,
         vertical_flip: float = 0.0,
         crop: CropLaw | None = None,
+        augment: Any = None,
         val_resize: int | None = None,
         indices: Sequence[int] | None = None,
         weights: Sequence[float] | Literal["balanced"] | None = None,
@@ -132,6 +136,8 @@ class ImageLoader:
         self.batch_size, self._batch_sizes = check_batch_size(batch_size), batch_size
         self.device = find_device(device)
         self._crop = crop_law(split, self._size, crop, scale, ratio, val_resize)
+        self._augmentation = as_augmentation(augment, interpolation=self._crop.interpolation)
+        self._colours = data_colours(mean, std)
         self._flip = Flip(flip, vertical_flip) if train else Flip(0.0)
         self._rank, self._world_size = rank, world_size
         self._seed = Key(seed).seed
@@ -165,12 +171,7 @@ class ImageLoader:
             samples, self.batch_size * world_size, self._seed, self._sampling, self._drop_last, rank, world_size,
             self._mix_group,
         )  # fmt: skip
-        matching = None if self.mixer is None else self.mixer.matching
-        if matching is not None and schedule.group_size < 2 * matching.k:
-            name = "batch_size" if self._mix_group is None else "mix_group"
-            raise ValueError(
-                f"{name} must be at least 2 * k = {2 * matching.k} for a mixer with {matching!r}, got {schedule.group_size}"
-            )
+        check_group(self.mixer, schedule, "batch_size" if self._mix_group is None else "mix_group")
         return schedule
 
     @property
@@ -209,10 +210,9 @@ class ImageLoader:
     def _planner(self) -> StepPlanner:
         return StepPlanner(
             self.schedule, self.dataset.sizes, self._size, self._crop, self._flip, self.mixer, self._candidates,
-            self._batch_sizes if isinstance(self._batch_sizes, BatchSizes) else None, self._views,
+            self._batch_sizes if isinstance(self._batch_sizes, BatchSizes) else None, self._views, self._augmentation,
+            *self._colours,
         )  # fmt: skip
-
-    # Iteration
 
     def __iter__(self) -> Generator[Any, None, None]:
         """An epoch, begun when its first batch is asked for: an iterator that nobody uses does not count as one."""
@@ -237,8 +237,6 @@ class ImageLoader:
             self._engine = config, self._kind(config)
         return self._engine
 
-    # State
-
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch is, as small JSON values; to be taken while iterating, or between epochs."""
         return LoaderState(*self._position.next(), self._config()).to_dict()
@@ -262,6 +260,7 @@ class ImageLoader:
             "size": repr(self._size) if isinstance(self._size, Sizes) else list(self._size),
             "crop": repr(self._crop),
             "flip": repr(self._flip),
+            "augment": None if self._augmentation is None else [repr(self._augmentation), *map(list, self._colours)],
             "mixer": repr(self.mixer),
             "seed": self._seed,
             "global_batch_size": schedule.batch_size,
@@ -272,8 +271,6 @@ class ImageLoader:
             "drop_last": self._drop_last,
             "mix_group": [self._mix_group, schedule.group_size],
         }
-
-    # Ends
 
     def stats(self) -> LoaderStats:
         """Figures of the epoch that is running, or of the last one."""

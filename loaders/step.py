@@ -1,6 +1,6 @@
-"""The plan of a step: samples, crops and flips, who is mixed with whom, as a pure function of (seed, epoch, step, rank).
+"""The plan of a step: samples, crops, augmentation, who is mixed with whom, as a pure function of (seed, epoch, step, rank).
 
-    schedule  ->  ids  ->  windows, flips  ->  mix     =  StepPlan, which a backend executes and which draws nothing itself
+    schedule  ->  ids  ->  crops, flips  ->  augment  ->  mix  =  StepPlan, which a backend executes, drawing nothing
 
 Where a sample is bad its row gets another one, drawn from (seed, epoch, step, row, attempt) until it is a good one. A file
 is bad or not whoever looks at it, so every rank, backend and resumed run arrives at the same plan, and the list of bad files
@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 from mixops.augment.crop_plan import CropLaw, CropPlan, concatenate_crops, draw_crops
 from mixops.augment.flips import Flip
+from mixops.augment.plan import AugmentPlan
+from mixops.augment.policies.base import RGB
 from mixops.key import Key, Stream
 from mixops.mixers.base import Mixer
 from mixops.plan import MixPlan, concatenate
@@ -30,7 +33,7 @@ _ATTEMPTS = 1000
 
 @dataclass(frozen=True, eq=False)
 class StepPlan:
-    """What a rank shows in one step: for each of b rows a sample, a window of it, whether it is flipped, and the mix.
+    """What a rank shows in one step: for each of b rows a sample, what is cut out and done to it, and the mix.
 
     ``rows`` are the positions in the global batch. ``mix`` is None without a mixer, and for one that has to see the images
     (``StepPlanner.mix`` draws it then). ``rejected`` are the bad samples that were to be shown or to replace one.
@@ -41,6 +44,7 @@ class StepPlan:
     rows: Int64[np.ndarray, " b"]
     ids: Int64[np.ndarray, " b"]
     crops: CropPlan
+    augment: AugmentPlan | None
     mix: MixPlan | None
     rejected: tuple[int, ...]
 
@@ -66,7 +70,8 @@ class StepPlanner:
 
     ``sizes`` are (height, width) of the stored images, 0 where unknown; ``size`` is the output's (height, width), or what it
     is in the course of the epochs, as ``batch_sizes`` are those of one rank. ``candidates`` are the samples to choose from,
-    by default all. Of each row ``views`` are shown, which differ in what is drawn for the image alone.
+    by default all. Of each row ``views`` are shown, which differ in what is drawn for the image alone. ``mean`` and ``std``
+    are the data's, the colours of what is erased.
     """
 
     schedule: Schedule
@@ -78,6 +83,9 @@ class StepPlanner:
     candidates: Int64[np.ndarray, " m"] | None = None
     batch_sizes: BatchSizes | None = None
     views: int = 1
+    augmentation: Augmentation | None = None
+    mean: RGB = IMAGENET_MEAN
+    std: RGB = IMAGENET_STD
 
     def schedule_of(self, epoch: int) -> Schedule:
         """The schedule of an epoch: ``schedule``, with the batch size of its stage."""
@@ -107,7 +115,8 @@ class StepPlanner:
         """
         rows, ids, rejected = self._samples(epoch, step, bad)
         mix = None if self.looks_at_images else self.mix(epoch, step)
-        return StepPlan(epoch, step, rows, ids, self._crops(epoch, step, ids), mix, rejected)
+        crops, augment = self._crops(epoch, step, ids), self._augment(epoch, step)
+        return StepPlan(epoch, step, rows, ids, crops, augment, mix, rejected)
 
     def redraw(self, plan: StepPlan, bad: Container[int]) -> StepPlan:
         """``plan`` as it is drawn now that more samples are known to be bad."""
@@ -168,6 +177,15 @@ class StepPlanner:
                 for view in range(self.views)
             ]
         )
+
+    def _augment(self, epoch: int, step: int) -> AugmentPlan | None:
+        """The augmentation of all views, drawn as their crops are."""
+        if self.augmentation is None:
+            return None
+        schedule = self.schedule_of(epoch)
+        rows = np.concatenate([schedule.rows(step) + view * schedule.batch_size for view in range(self.views)])
+        key = Key(schedule.seed, epoch, step)
+        return self.augmentation.draw(key, rows, self.size_at(epoch, step), self.mean, self.std)
 
 
 def replacement(row: Key, attempt: int, length: int) -> int:

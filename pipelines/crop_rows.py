@@ -1,12 +1,13 @@
-"""Executes a plan of crops on decoded images, on the CPU: cut, resize, fill margins, flip; the rows of a batch in threads.
+"""Executes plans on decoded images, on the CPU: cut, resize, fill margins, flip, augment; the rows of a batch in threads.
 
 DALI's own CPU resize takes more time than its decoder does; the kernel of ``resize.py`` takes a fraction of that, and its
-pixels are Pillow's. Margins are filled from the resized pixels, as torchvision's ``RandomCrop`` pads an image.
+pixels are Pillow's. Margins are filled from the resized pixels, as torchvision's ``RandomCrop`` pads an image. A few rows at
+a time are resized and then augmented by the same thread, while they are in its cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,24 +15,49 @@ import torch
 from jaxtyping import UInt8
 
 from mixops.augment.crop_plan import CropPlan
+from mixops.augment.plan import AugmentPlan
+from mixops.kernels.augment.cpu import augmenter
 from mixops.runtime.buffers import empty
 from mixops.runtime.jit import njit
 from mixops.runtime.threads import run_sliced
 
-from .resize import resize_rows
+from .resize import resize_rows, resizer
 
+_NEAR = 4  # rows of 224 x 224 pixels that lie in a cache of 1 MB
 _MODES = ("constant", "edge", "reflect")
 
 
-def crop_rows(images: Sequence[UInt8[np.ndarray, "h w 3"]], crops: CropPlan) -> UInt8[np.ndarray, "b oh ow 3"]:
-    """The outputs that ``crops`` makes of decoded ``images``."""
+def crop_rows(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]], crops: CropPlan, augment: AugmentPlan | None = None
+) -> UInt8[np.ndarray, "b oh ow 3"]:
+    """The outputs that ``crops``, and then ``augment``, make of decoded ``images``."""
+    out = empty((len(images), *crops.size, 3), torch.uint8).numpy()
+    cut = _cutter(images, crops, out)
+    if augment is None:
+        run_sliced(cut, len(images))
+        return out
+    begin = augmenter(out, augment)
+
+    def work(start: int, stop: int) -> None:
+        augment_rows = begin()
+        for first in range(start, stop, _NEAR):
+            last = min(first + _NEAR, stop)
+            cut(first, last)
+            augment_rows(first, last)
+
+    run_sliced(work, len(images))
+    return out
+
+
+def _cutter(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]], crops: CropPlan, out: UInt8[np.ndarray, "b oh ow 3"]
+) -> Callable[[int, int], None]:
+    """A function that writes the cut, resized and flipped rows from one number to another to ``out``."""
     if crops.margins is None:
-        return resize_rows(
-            images, crops.windows, crops.flips, crops.size,
+        return resizer(
+            images, crops.windows, crops.flips, out,
             spill=crops.spill, filter=crops.interpolations, vertical_flips=crops.vertical_flips,
         )  # fmt: skip
-    out = empty((len(images), *crops.size, 3), torch.uint8).numpy()
-
     mode = _MODES.index(crops.padding_mode or "constant")
 
     def fill(start: int, stop: int) -> None:
@@ -40,8 +66,7 @@ def crop_rows(images: Sequence[UInt8[np.ndarray, "h w 3"]], crops: CropPlan) -> 
             top, left = crops.margins[i, :2].tolist()  # type: ignore[index]  # there are some
             _fill(inner, top, left, mode, crops.flips[i], crops.vertical_flips[i], out[i])
 
-    run_sliced(fill, len(images))
-    return out
+    return fill
 
 
 def already_cut(crops: CropPlan) -> CropPlan:

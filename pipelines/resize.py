@@ -6,7 +6,7 @@ torchvision and timm resize PIL images with Pillow, so Pillow's bytes are the me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -40,12 +40,29 @@ def resize_rows(
     are dense is not copied, so slices of a batch and of larger images are welcome.
     Raises ``ValueError`` for a window that is empty or not inside its image, an unknown filter, and images of another kind.
     """
+    if min(size) < 1:
+        raise ValueError(f"size must be at least one pixel, got {size}")
+    out = empty((len(images), *size, 3), torch.uint8).numpy()
+    resize = resizer(images, windows, flips, out, spill=spill, filter=filter, vertical_flips=vertical_flips)
+    run_sliced(resize, len(images))
+    return out
+
+
+def resizer(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]] | UInt8[np.ndarray, "b h w 3"],
+    windows: Float64[np.ndarray, "b 4"],
+    flips: Bool[np.ndarray, " b"],
+    out: UInt8[np.ndarray, "b oh ow 3"],
+    *,
+    spill: bool,
+    filter: str | Sequence[str] = "bilinear",
+    vertical_flips: Bool[np.ndarray, " b"] | None = None,
+) -> Callable[[int, int], None]:
+    """A function that does to the rows from one number to another what ``resize_rows`` does, and writes them to ``out``."""
     count = len(images)
     names = [filter] * count if isinstance(filter, str) else list(filter)
     if len(names) != count or not FILTERS.keys() >= set(names):
         raise ValueError(f"filter must be one of {', '.join(FILTERS)}, or one for each image, got {filter!r}")
-    if min(size) < 1:
-        raise ValueError(f"size must be at least one pixel, got {size}")
     held = [_dense(image) for image in images]
     rows = [(image.ctypes.data, image.strides[0], *image.shape[:2]) for image in held]
     places = np.array(rows, np.int64).reshape(count, 4)
@@ -55,9 +72,12 @@ def resize_rows(
     turns[:, 0] = flips
     turns[:, 1] = False if vertical_flips is None else vertical_flips
     kinds = np.array([FILTERS[name] for name in names], np.int64)
-    out = empty((count, *size, 3), torch.uint8).numpy()
-    run_sliced(resize_slice, count, places, edges, turns, kinds, spill, pillow_order(), out)
-    return out
+
+    def resize(start: int, stop: int) -> None:
+        resize_slice(start, stop, places, edges, turns, kinds, spill, pillow_order(), out)
+
+    resize.images = held  # type: ignore[attr-defined]  # ``places`` are addresses in their memory
+    return resize
 
 
 @cache

@@ -29,7 +29,7 @@ _UNSAFE = (b"BM", b"II*\0", b"MM\0*")
 class Dali:
     """Decodes and crops in a DALI pipeline on the config's device; resizes and flips there, too, unless that is the CPU.
 
-    Crops with margins are made on the CPU whatever the device is.
+    Crops with margins, and whatever is augmented, are made on the CPU whatever the device is.
     """
 
     eager = False
@@ -39,7 +39,8 @@ class Dali:
         _end_threads_before_dali()
         self._config = config
         planner = config.planner
-        on_gpu = config.device.type == "cuda" and planner.crop.padding_mode is None  # DALI has no margins
+        plain = planner.crop.padding_mode is None and planner.augmentation is None  # DALI has neither
+        on_gpu = config.device.type == "cuda" and plain
         self._options = DecodeOptions(
             batch_size=planner.most_rows,
             spill=planner.crop.spill,
@@ -56,7 +57,7 @@ class Dali:
         while step < steps:
             reader = read_steps(config, epoch, step, self._load)
             pipeline = self._idle.pop() if self._idle else DecodePipeline(self._options)
-            pipeline.start(EncodedBatch(loaded.items, loaded.plan.crops, loaded) for loaded in reader)
+            pipeline.start(EncodedBatch(loaded.items, loaded.plan.crops, loaded.plan.augment, loaded) for loaded in reader)
             try:
                 while step < steps:
                     pixels, loaded = pipeline.run(config.stream)

@@ -58,7 +58,7 @@ class Ffcv:
         self._beton.close()
 
     def _load(self, plan: StepPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        return self._decode(int(plan.ids[row]), plan.crops, row)
+        return self._decode(int(plan.ids[row]), plan.crops, plan.augment, row)
 
 
 def index_beton(beton: Beton) -> Index:

@@ -11,6 +11,7 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import UInt8
 
+from mixops.kernels.augment.eager import augment
 from pipelines import pillow
 
 from ..read_ahead import read_steps
@@ -43,4 +44,7 @@ class Torchvision:
         index, sample = self._config.index, int(plan.ids[row])
         data = index.read(sample)
         check_bytes(data, tuple(index.sizes[sample].tolist()))
-        return pillow.crop(pillow.decode(data), plan.crops, row)
+        pixels = pillow.crop(pillow.decode(data), plan.crops, row)
+        if plan.augment is None:
+            return pixels
+        return augment(pixels[None], plan.augment.rows(slice(row, row + 1)))[0]

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from mixops import Key, mix_images, mix_targets
+from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.mixers.base import Mixer
-
-from ..arguments import IMAGENET_MEAN, IMAGENET_STD
 
 CLASSES = 1000
 SETS = 3

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from mixops import CutMix, GMix, HMix, Key, MixUp, mix_images
+from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.mixers.base import Mixer
 
-from ..arguments import IMAGENET_MEAN, IMAGENET_STD
 from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
 from .measure import Report, alternate, conditions, quartiles, rate, relative
 

@@ -18,10 +18,10 @@ import torch
 
 from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch
 from mixops.apply.normalisation import scale_and_bias
+from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.kernels.blend.launch import Tile, choose, launch, upload
 from mixops.mixers.base import Mixer
 
-from ..arguments import IMAGENET_MEAN, IMAGENET_STD
 from .device import busy_seconds, copy_seconds, graph_seconds
 from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
 from .measure import Report, clock, conditions, quartiles, take_turns

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.mixers.base import Mixer
 
-from ..arguments import IMAGENET_MEAN, IMAGENET_STD
 from ..image_loader import ImageLoader
 
 Batches = Callable[[], Any]  # an epoch: an iterable of (images, targets)

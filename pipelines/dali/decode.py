@@ -3,7 +3,8 @@
     external_source  ->  decoders.image_slice  ->  resize  ->  flip  ->  uint8 HWC
      (bytes, plan)      (on the CPU, or "mixed")   (by DALI on CUDA; on the CPU by ``crop_rows``)
 
-On CUDA resize and flip are DALI's, whose pixels differ from Pillow's by its rounding; margins are not to be had there.
+On CUDA resize and flip are DALI's, whose pixels differ from Pillow's by its rounding; margins and augmentation are not to be
+had there.
 
 DALI works ahead: it asks for batches long before they come out, in order. A pipeline ends with its first decode error, so it
 is disposable, and ``undecodable`` finds with pipelines of single images which of a batch it was.
@@ -21,6 +22,7 @@ import torch
 from jaxtyping import Int32, UInt8
 
 from mixops.augment.crop_plan import CropPlan
+from mixops.augment.plan import AugmentPlan
 
 from ..crop_rows import already_cut, crop_rows
 
@@ -31,6 +33,7 @@ class EncodedBatch:
 
     images: Sequence[bytes]
     crops: CropPlan
+    augment: AugmentPlan | None
     origin: Any
 
 
@@ -95,7 +98,8 @@ class DecodePipeline:
         if not self._on_cpu:
             return torch.utils.dlpack.from_dlpack(images.as_tensor()), batch.origin
         crops = batch.crops if self._spill else already_cut(batch.crops)
-        return torch.from_numpy(crop_rows([images.at(i) for i in range(len(images))], crops)), batch.origin
+        decoded = [images.at(i) for i in range(len(images))]
+        return torch.from_numpy(crop_rows(decoded, crops, batch.augment)), batch.origin
 
     def finish(self) -> None:
         """Make ready for the next iterator, once all batches have come out."""

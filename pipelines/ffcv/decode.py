@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mixops.augment.crop_plan import CropPlan
+from mixops.augment.plan import AugmentPlan
 
 from ..bad_file import BadFile
 from ..crop_rows import crop_rows
@@ -35,8 +36,8 @@ class RecordDecoder:
         self._decode = jpeg_decoder()
         self._scratch = threading.local()
 
-    def __call__(self, sample: int, crops: CropPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Sample ``sample`` as row ``row`` of ``crops`` shows it. Raises ``BadFile``."""
+    def __call__(self, sample: int, crops: CropPlan, augment: AugmentPlan | None, row: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Sample ``sample`` as row ``row`` of the plans shows it. Raises ``BadFile``."""
         record = self._beton.read(self._images, sample)
         height, width = int(self._images.height[sample]), int(self._images.width[sample])
         pixels = self._memory()
@@ -46,7 +47,8 @@ class RecordDecoder:
             image = pixels[: 3 * height * width]
             if self._decode(record, height, width, image):
                 raise BadFile("libffcv cannot decode it")
-        output: UInt8[np.ndarray, "h w 3"] = crop_rows([image.reshape(height, width, 3)], crops.row(row))[0]
+        own = None if augment is None else augment.rows(slice(row, row + 1))
+        output: UInt8[np.ndarray, "h w 3"] = crop_rows([image.reshape(height, width, 3)], crops.row(row), own)[0]
         return output
 
     def _memory(self) -> UInt8[np.ndarray, " n"]:

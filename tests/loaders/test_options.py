@@ -10,14 +10,23 @@ import torch
 
 from loaders import BatchSizes, ImageLoader, Sizes
 from mixops import (
+    AugMix,
+    AutoAugment,
     CenterCrop,
+    ColorJitter,
     CutMix,
+    Cutout,
     MixUp,
     OptimalMatching,
     PaddedRandomCrop,
+    RandAugment,
+    RandomErasing,
     RandomResizedCrop,
     ResizeRandomCrop,
     Squash,
+    ThreeAugment,
+    TrivialAugmentWide,
+    augment_images,
     mix_targets,
     soft_cross_entropy,
 )
@@ -73,6 +82,60 @@ def test_a_crop_has_its_own_scale(jpeg_folder):
         loader(jpeg_folder, crop=Squash(), scale=(0.5, 1))
     with pytest.raises(TypeError, match="crop must be a law such as"):
         loader(jpeg_folder, crop="center")
+
+
+AUGMENTED = [
+    TrivialAugmentWide(), RandAugment(2, 9), [AutoAugment("imagenet"), RandomErasing(0.5)], ThreeAugment(), AugMix(),
+    ["rand-m9-mstd0.5-inc1", RandomErasing(0.5, value="pixel")], [ColorJitter(0.4, 0.4, 0.4, 0.1), Cutout(8)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("augment", AUGMENTED, ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_augmentation_is_pillows_of_the_same_crops(roots, backend, augment):
+    """What a backend delivers is, to the byte, what Pillow makes of its own unaugmented images by the step's plan."""
+    plain = {"mean": None, "std": None, "dtype": torch.uint8, "drop_last": False, "batch_size": 40}
+    with loader(roots(backend), backend, augment=augment, **plain) as one, loader(roots(backend), backend, **plain) as none:
+        for step, ((images, labels), (before, same)) in enumerate(zip(one, none, strict=True)):
+            plan = one.draw(0, step).augment
+            assert torch.equal(labels, same)
+            expected = augment_images(before.permute(0, 2, 3, 1).contiguous(), plan, backend="eager")
+            assert torch.equal(images.permute(0, 2, 3, 1), expected)
+            again = type(plan).from_json(plan.to_json())
+            assert torch.equal(augment_images(before.permute(0, 2, 3, 1).contiguous(), again), expected)
+            assert not torch.equal(images, before)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_resume_in_the_middle_with_all_of_it_on(roots, backend):
+    options = {
+        "augment": [TrivialAugmentWide(), RandomErasing(0.5, value="pixel")], "mixer": CutMix(), "repeats": 2, "views": 2,
+        "crop": RandomResizedCrop(interpolation="random"), "vertical_flip": 0.2,
+    }  # fmt: skip
+    with loader(roots(backend), backend, **options) as one:
+        batches = list(one)
+    with loader(roots(backend), backend, **options) as one:
+        for step, _ in enumerate(one):
+            if step == 6:
+                break
+        state = one.state_dict()
+    with loader(roots(backend), backend, num_threads=1, **options) as one:
+        one.load_state_dict(state)
+        rest = list(one)
+    for ((a, b), targets), ((c, d), expected) in zip(rest, batches[7:], strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d) and torch.equal(targets, expected)
+    with loader(roots(backend), backend, **options | {"augment": None}) as other:
+        with pytest.raises(ValueError, match="augment was"):
+            other.load_state_dict(state)
+
+
+def test_augmentation_does_not_depend_on_the_ranks(jpeg_folder):
+    alone = loader(jpeg_folder, batch_size=16, augment="rand-m9-mstd0.5-inc1").draw(2, 1).augment
+    parts = [loader(jpeg_folder, batch_size=8, rank=r, world_size=2, augment="rand-m9-mstd0.5-inc1") for r in range(2)]
+    plans = [part.draw(2, 1).augment for part in parts]
+    assert np.array_equal(np.concatenate([plan.op for plan in plans]), alone.op)
+    assert np.array_equal(np.concatenate([plan.arg for plan in plans]), alone.arg)
+    assert len(set(alone.noise.tolist())) == 16
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

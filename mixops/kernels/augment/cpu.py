@@ -9,6 +9,7 @@ costs what it computes. A loader calls ``augment_rows`` for one row right behind
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,10 +119,24 @@ def memory(plan: AugmentPlan) -> Memory:
     )  # fmt: skip
 
 
+def augmenter(images: UInt8[np.ndarray, "b h w 3"], plan: AugmentPlan) -> Callable[[], Callable[[int, int], None]]:
+    """For each thread that asks a function that does to rows of ``images`` what ``plan`` says, in place.
+
+    ``images`` are contiguous in memory.
+    """
+    ready, flat, size = program(plan), images.reshape(len(images), -1), (plan.height, plan.width)
+
+    def begin() -> Callable[[int, int], None]:
+        own = memory(plan)
+        return lambda start, stop: augment_rows(start, stop, flat, size, ready, own)
+
+    return begin
+
+
 def augment(images: UInt8[np.ndarray, "b h w 3"], plan: AugmentPlan) -> None:
     """Does to ``images``, which are contiguous in memory, what ``plan`` says, in place; rows are sliced over threads."""
-    ready, flat, size = program(plan), images.reshape(len(images), -1), (plan.height, plan.width)
-    run_sliced(lambda start, stop: augment_rows(start, stop, flat, size, ready, memory(plan)), len(images))
+    begin = augmenter(images, plan)
+    run_sliced(lambda start, stop: begin()(start, stop), len(images))
 
 
 @njit(**INNER)
