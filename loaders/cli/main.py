@@ -10,6 +10,7 @@ import importlib
 import json
 import sys
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -56,6 +57,21 @@ bench = typer.Typer(
 
 @bench.callback()
 def _bench() -> None:
+    pass
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mixstage {metadata.version('mixstage')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _mixstage(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
     pass
 
 

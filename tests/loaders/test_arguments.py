@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from loaders.arguments import check_count, check_mixing, crop_law, default_threads, find_device, output_size
+from loaders.arguments import RATIO, SCALE, check_count, check_mixing, crop_law, default_threads, find_device, output_size
 from mixops import MixUp
 from mixops.augment.crops import CenterCrop, RandomResizedCrop
 
@@ -19,12 +19,13 @@ def test_a_size_is_a_side_or_a_pair() -> None:
 
 @pytest.mark.parametrize(("size", "resize"), [((224, 224), 256), ((160, 192), 219), ((192, 160), 219)])
 def test_validation_resizes_to_the_longer_side_over_seven_eighths(size, resize) -> None:
-    assert crop_law("val", size, (0.08, 1), (3 / 4, 4 / 3), None) == CenterCrop(resize, size)
-    assert crop_law("val", size, (0.08, 1), (3 / 4, 4 / 3), 300) == CenterCrop(300, size)
+    law = crop_law("val", size, None, SCALE, RATIO, None)
+    assert isinstance(law, CenterCrop) and law.resized(size) == resize
+    assert crop_law("val", size, None, SCALE, RATIO, 300) == CenterCrop(300)
 
 
 def test_training_crops_at_random() -> None:
-    assert crop_law("train", (8, 8), (0.2, 0.9), (1, 2), None) == RandomResizedCrop((0.2, 0.9), (1, 2))
+    assert crop_law("train", (8, 8), None, (0.2, 0.9), (1, 2), None) == RandomResizedCrop((0.2, 0.9), (1, 2))
 
 
 @pytest.mark.parametrize(("value", "error"), [(True, TypeError), (1.0, TypeError), ("2", TypeError), (0, ValueError)])

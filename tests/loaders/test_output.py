@@ -13,6 +13,7 @@ from loaders.schedule import Schedule
 from loaders.step import StepPlanner
 from mixops import CutMix, MixUp, OptimalMatching
 from mixops.augment.crops import RandomResizedCrop
+from mixops.augment.flips import Flip
 
 N, ROWS, SIZE, CLASSES = 40, 8, (9, 7), 5
 LABELS = torch.arange(N) * 3 % CLASSES
@@ -20,13 +21,13 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 
 def finish(mixer, epoch=1, step=2, **form):
-    planner = StepPlanner(Schedule(N, ROWS, 5), np.full((N, 2), 50), SIZE, RandomResizedCrop(), 0.5, mixer)
+    planner = StepPlanner(Schedule(N, ROWS, 5), np.full((N, 2), 50), SIZE, RandomResizedCrop(), Flip(0.5), mixer)
     images = np.random.default_rng(0).integers(0, 256, (ROWS, *SIZE, 3), np.uint8)
     options = {"mean": MEAN, "std": STD, "dtype": torch.float32, "memory_format": torch.contiguous_format, "smoothing": 0.0}
     output = Output(LABELS, CLASSES, torch.device("cpu"), **options | form)
     decoded = Decoded(torch.from_numpy(images), planner.draw(epoch, step))
     planes = images.transpose(0, 3, 1, 2)
-    return planes, decoded.plan, planner, output.finish(decoded, planner, eager=False)
+    return planes, decoded.plan, planner, output.shown(output.finish(decoded, planner, eager=False))
 
 
 def test_labels_are_those_of_the_samples():

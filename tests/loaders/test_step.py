@@ -12,7 +12,9 @@ from support import reference
 from loaders.schedule import Schedule
 from loaders.step import StepPlanner, replacement
 from mixops import CutMix, Key, MixUp, OptimalMatching
-from mixops.augment.crops import RandomResizedCrop, draw_crops
+from mixops.augment.crop_plan import draw_crops
+from mixops.augment.crops import RandomResizedCrop
+from mixops.augment.flips import Flip
 from mixops.key import Stream
 from mixops.plan import MixPlan, concatenate
 
@@ -20,8 +22,8 @@ N, ROWS, SIZE = 60, 12, (8, 6)
 SIZES = np.random.default_rng(0).integers(20, 400, (N, 2))
 
 
-def planner(mixer=None, **schedule) -> StepPlanner:
-    return StepPlanner(Schedule(N, ROWS, 5, **schedule), SIZES, SIZE, RandomResizedCrop(), 0.5, mixer)
+def planner(mixer=None, options={}, **schedule) -> StepPlanner:  # noqa: B006 (only read)
+    return StepPlanner(Schedule(N, ROWS, 5, **schedule), SIZES, SIZE, RandomResizedCrop(), Flip(0.5), mixer, **options)
 
 
 def equal(a: MixPlan | None, b: MixPlan | None) -> bool:
@@ -31,7 +33,7 @@ def equal(a: MixPlan | None, b: MixPlan | None) -> bool:
 def test_crops_are_those_of_the_rows_of_the_global_batch():
     for epoch, step in ((0, 0), (2, 3)):
         whole = planner().draw(epoch, step)
-        expected = draw_crops(Key(5, epoch, step), np.arange(ROWS), SIZES[whole.ids], RandomResizedCrop(), 0.5, SIZE)
+        expected = draw_crops(Key(5, epoch, step), np.arange(ROWS), SIZES[whole.ids], RandomResizedCrop(), Flip(0.5), SIZE)
         np.testing.assert_array_equal(whole.windows, expected.windows)
         np.testing.assert_array_equal(whole.flips, expected.flips)
         for rank in range(3):
@@ -86,3 +88,21 @@ def test_drawn_again_is_as_if_it_had_been_known(bad):
 def test_images_of_unknown_size_have_a_window():
     one = replace(planner(), sizes=np.zeros((N, 2), np.int64))
     assert (one.draw(0, 0).windows[:, 2:] == 1).all()
+
+
+def test_views_differ_in_their_crops_alone():
+    one, two = planner(CutMix()).draw(0, 1), planner(CutMix(), {"views": 2}).draw(0, 1)
+    for name in ("rows", "ids"):
+        np.testing.assert_array_equal(getattr(two, name), np.tile(getattr(one, name), 2))
+    np.testing.assert_array_equal(two.windows[:ROWS], one.windows)
+    assert not (two.windows[ROWS:] == one.windows).all(1).any()
+    assert equal(two.mix, concatenate([one.mix, one.mix]))
+
+
+def test_replacements_of_a_subset_are_of_the_subset():
+    candidates = np.arange(0, N, 2)
+    schedule = Schedule(len(candidates), ROWS, 5)
+    one = StepPlanner(schedule, SIZES, SIZE, RandomResizedCrop(), candidates=candidates)
+    bad = set(candidates[::2].tolist())
+    shown = [sample for step in range(len(schedule)) for sample in one.draw(0, step, bad).ids.tolist()]
+    assert not bad & set(shown) and set(shown) <= set(candidates.tolist())

@@ -1,7 +1,7 @@
 """Planted faults, each of which the default tests must catch: ``python -m tests.support.mutants`` (``make mutants``).
 
-A fault is one replacement in the source of a copy of the repository; the copy's tests are run there and have to fail. A fault
-whose text is no longer in the source is an error too, so that the list cannot rot. Exits with 1 if a fault survives.
+A fault is one replacement in the source of a copy of the repository; the tests it names are run there and have to fail. A
+fault whose text is no longer in the source is an error, so that the list cannot rot. Exits with 1 if a fault survives.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Annotated
 
 import typer
@@ -22,124 +22,29 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from .faults import FAULTS, Fault
+
 ROOT = Path(__file__).parents[2]
 COPIED = ("mixops", "pipelines", "loaders", "tests", "examples", "pyproject.toml")
-# the quick ones first: a fault is caught by the first test that fails
-DRAWING = (
-    "mixops/mixers/test_contract.py",
-    "mixops/test_key.py",
-    "mixops/mixers/test_switch.py",
-    "mixops/mixers/test_conformance_authors.py",
-)
-LOSS = ("mixops/test_losses.py",)
-TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers/test_contract.py")
-PIXELS = ("mixops/test_inputs.py",)
-CUDA = ("mixops/kernels/test_blend_cuda.py",)
 
 
-@dataclass(frozen=True)
-class Fault:
-    """``old`` becomes ``new`` in one place of ``file``; ``tests`` must notice."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...] = DRAWING
-
-    def plant(self, root: Path) -> None:
-        """Changes the copy at ``root``."""
-        path = root / self.file
-        source = path.read_text()
-        if source.count(self.old) != 1:
-            raise ValueError(f"{self.name}: {self.file} must hold its text once, found {source.count(self.old)} times")
-        path.write_text(source.replace(self.old, self.new))
-
-
-# one line a fault
-# ruff: noqa: E501
-FAULTS = (
-    Fault("label from the wrong side, dense", "mixops/apply/targets.py", "labels[:, None]] += weight", "labels[:, None]] += 1 - weight", TARGETS),
-    Fault("label from the wrong side, on devices", "mixops/apply/targets.py", "((own, weight), (own[partner], 1 - weight))", "((own, 1 - weight), (own[partner], weight))", TARGETS),
-    Fault("label from the wrong side, soft", "mixops/apply/targets.py", "weight * labels[:, None] + (1 - weight) * labels[partner]", "(1 - weight) * labels[:, None] + weight * labels[partner]", TARGETS),
-    Fault("label from the wrong side, sparse", "mixops/apply/targets.py", "torch.cat([weight, 1 - weight], -1)", "torch.cat([1 - weight, weight], -1)", TARGETS),
-    Fault("same class assigned, not added", "mixops/apply/targets.py", "labels[plan.partner][:, None]] += (1 - weight)", "labels[plan.partner][:, None]] = (1 - weight)", TARGETS),
-    Fault("smoothing applied twice", "mixops/apply/targets.py", "labels[:, None]] += weight * (1 - smoothing)", "labels[:, None]] += weight * (1 - smoothing) ** 2", TARGETS),
-    Fault("smoothing forgotten for soft labels", "mixops/apply/targets.py", "targets * (1 - smoothing) + smoothing / labels.shape[1] if smoothing else targets", "targets", TARGETS),
-    Fault("loss ignores smoothing of sparse targets", "mixops/losses.py", "label_smoothing * mass * logits.mean(-1)", "0 * mass * logits.mean(-1)", LOSS),
-    Fault("label weight is the drawn lambda", "mixops/mixers/beta.py", 'weight = lam.copy() if self.label == "sampled" else mask_means(params, height, width)', "weight = lam.copy()"),
-    Fault("box area not clipped", "mixops/mixers/boxes.py", "np.minimum(middle + half, side)", "middle + half"),
-    Fault("box off by one", "mixops/mixers/boxes.py", "np.minimum(middle + half, side)", "np.minimum(middle + half + 1, side)"),
-    Fault("box of the side, not its root", "mixops/mixers/cutmix.py", "np.sqrt(1 - draws.lam)", "(1 - draws.lam)"),
-    Fault("box of the partner's share", "mixops/mixers/cutmix.py", "np.sqrt(1 - draws.lam)", "np.sqrt(draws.lam)"),
-    Fault("height and width exchanged", "mixops/mixers/boxes.py", "((Y0, Y1, cy, height), (X0, X1, cx, width))", "((Y0, Y1, cy, width), (X0, X1, cx, height))"),
-    Fault("centre of rows used for columns", "mixops/mixers/boxes.py", "(X0, X1, cx, width)", "(X0, X1, cy, width)"),
-    Fault("Gaussian normalised by the height alone", "mixops/mixers/gmix.py", "1) * height * width)", "1) * height * height)"),
-    Fault("Gaussian's roles not exchanged below one half", "mixops/mixers/gmix.py", '(lam < 0.5) & (self.convention == "authors")', '(lam < 0) & (self.convention == "authors")'),
-    Fault("conventions of GMix exchanged", "mixops/mixers/gmix.py", '(1 if self.convention == "authors" else 2)', '(2 if self.convention == "authors" else 1)'),
-    Fault("K Gaussians of a pair apart", "mixops/mixers/gmix.py", "np.floor(draws.cx * width)[:, None]", "np.floor(draws.cx * width)[:, None] + np.arange(lam.shape[1])"),
-    Fault("mean of a Gaussian half a pixel off", "mixops/masks.py", "x = ends - (middle + 0.5)", "x = ends - middle"),
-    Fault("HMix outside by the paper's weight", "mixops/mixers/hmix.py", 'self.convention == "authors" else', 'self.convention == "nobody" else'),
-    Fault("HMix divides by zero", "mixops/mixers/hmix.py", "np.divide(lam, free, out=np.zeros_like(lam), where=free > 0)", "np.float64(1) * lam / free"),
-    Fault("lambda shared by all rows by accident", "mixops/mixers/beta.py", "u[:, SHARED_WORDS:].reshape(len(u)", "np.broadcast_to(u[:1, SHARED_WORDS:], u[:, SHARED_WORDS:].shape).reshape(len(u)"),
-    Fault("lambda shared by the outputs of a pair", "mixops/mixers/beta.py", "lam = -np.sort(-lam, axis=1)", "lam = np.repeat(lam[:, :1], lam.shape[1], 1)"),
-    Fault("lambdas rise along k", "mixops/mixers/beta.py", "np.argsort(-masks.weight, axis=1", "np.argsort(masks.weight, axis=1"),
-    Fault("lambda is never below one half", "mixops/mixers/beta.py", "np.where(u[..., 2] < 0.5, -half, half)", "half"),
-    Fault("lambda's law has another alpha", "mixops/mixers/beta.py", "-np.log1p(-u[..., 0]) / alpha", "-np.log1p(-u[..., 0]) / (alpha + 0.5)"),
-    Fault("lambda not rounded to float32", "mixops/mixers/beta.py", ".astype(np.float32).astype(np.float64)", ""),
-    Fault("prob turned round", "mixops/mixers/beta.py", "u[:, APPLY] >= self.prob", "u[:, APPLY] < self.prob"),
-    Fault("prob leaves the label mixed", "mixops/mixers/beta.py", "for array in (masks.lam, masks.weight, masks.dense)", "for array in (masks.lam, masks.dense)"),
-    Fault("draw='batch' draws for rows", "mixops/mixers/base.py", "return np.zeros_like(block_of_row)", "return block_of_row"),
-    Fault("partner not inverted", "mixops/pairing/blocks.py", "partner[self.rows] = self.columns", "partner[:] = self.columns"),
-    Fault("everybody his own partner", "mixops/pairing/blocks.py", "np.roll(rows, -k)", "np.roll(rows, 0)"),
-    Fault("rank forgotten in the key", "mixops/key.py", "[block, self.rank, self.step, self.epoch]", "[block, 0, self.step, self.epoch]"),
-    Fault("epoch forgotten in the key", "mixops/key.py", "[block, self.rank, self.step, self.epoch]", "[block, self.rank, self.step, 0]"),
-    Fault("streams share their words", "mixops/key.py", "[self.seed, stream]", "[self.seed, 0]"),
-    Fault("switch takes labels from another member", "mixops/mixers/switch.py", "for plan in plans])[choice, rows]", "for masks in drawn])[choice if name != 'weight' else 0 * choice, rows]"),
-    Fault("switch ignores its weights", "mixops/mixers/switch.py", "np.cumsum(np.asarray(self.weights))", "np.cumsum(np.ones(len(self.weights)))"),
-    Fault("FMix label is the mean of another cut", "mixops/mixers/fmix.py", "return masks.reshape(u, k, height, width), counts / pixels", "return masks.reshape(u, k, height, width), counts / (pixels + 1)"),
-    Fault("joined plans point into the first batch", "mixops/plan.py", "plan.partner + start", "plan.partner", TARGETS),
-    Fault("JSON keeps six digits", "mixops/plan.py", "None if array is None else array.tolist()", "None if array is None else array.round(6).tolist()", TARGETS),
-    Fault("accuracy forgets the partner", "mixops/plan.py", "own[self.partner][:, None]", "own[:, None]", TARGETS),
-    Fault("uint8 truncated", "mixops/kernels/blend/eager.py", "mixed.round_().clamp_(0, 255)", "mixed.clamp_(0, 255)", PIXELS),
-    Fault("uint8 scaled by 1/256", "mixops/apply/images.py", "unit = 255.0 if", "unit = 256.0 if", PIXELS),
-    Fault("mean not divided by std", "mixops/apply/images.py", "1 / (unit * s), -m / s", "1 / (unit * s), -m", PIXELS),
-    Fault("mask turned round", "mixops/kernels/blend/eager.py", "mask * a + (1 - mask) * b", "(1 - mask) * a + mask * b", PIXELS),
-    Fault("label maps from the wrong side", "mixops/apply/label_maps.py", "torch.where(mask >= 0.5, own, other)", "torch.where(mask >= 0.5, other, own)", ("mixops/apply/test_label_maps.py",)),
-    Fault("keyless calls repeat themselves", "mixops/mixers/keyless.py", "self._step += 1", "self._step += 0", ("mixops/test_call.py",)),
-    Fault("ranks seeded alike mix alike", "mixops/runtime/ranks.py", 'int(os.environ.get("RANK", 0))', "0", ("mixops/test_call.py",)),
-    Fault("CUDA: the wrong tile", "mixops/kernels/blend/cuda.py", "pair, tile = fast, slow", "pair, tile = fast, slow + 1", CUDA),
-    Fault("CUDA: its own partner", "mixops/kernels/blend/cuda.py", "tl.load(pairs + batch + pair)", "tl.load(pairs + pair)", CUDA),
-    Fault("CUDA: masks of the first strip in all", "mixops/kernels/blend/cuda.py", "y = row + i * deep", "y = row", CUDA),
-    Fault("CUDA: masks a pixel late", "mixops/kernels/blend/cuda.py", "later = c + j % C >= C", "later = c + j % C > C", CUDA),
-    Fault("CUDA: bytes of another pixel", "mixops/kernels/blend/cuda.py", "(6 + C) // 4", "(7 + C) // 4", CUDA),
-    Fault("CUDA: two bytes exchanged", "mixops/kernels/blend/cuda.py", "prmt.b32 $1, $4, 0x4B000000, 0x7441;", "prmt.b32 $1, $4, 0x4B000000, 0x7442;", CUDA),
-    Fault("CUDA: bits of a word's first pixels in all", "mixops/kernels/blend/cuda.py", ">> (p & 31)", ">> (p & 15)", CUDA),
-    Fault("CUDA: a pair's only output not scaled", "mixops/kernels/blend/cuda.py", "value = value * scales[i] + biases[i]", "value = value * scales[i]", CUDA),
-    Fault("CUDA: loads put off", "mixops/kernels/blend/cuda.py", "    tl.debug_barrier()\n    difference", "    difference", CUDA),
-    Fault("CUDA: bits from the highest", "mixops/kernels/blend/launch.py", 'bitorder="little"', 'bitorder="big"', CUDA),
-    Fault("CUDA: no box where there is a bell", "mixops/kernels/blend/launch.py", "(p[..., DV] == 0)).all() else BOTH", "(p[..., DV] == 0)).all() else BELL", CUDA),
-    Fault("CUDA: division one off", "mixops/kernels/blend/launch.py", "-(-(1 << 31 + shift) // d)", "(1 << 31 + shift) // d", CUDA),
-    Fault("two channels exchanged on the way to planes", "mixops/kernels/blend/cpu.py", "out[side, w + x] = rows[at, 3 * x + 1]", "out[side, w + x] = rows[at, 3 * x + 2]", ("mixops/kernels/test_blend_cpu.py",)),
-    Fault("binary masks turned round", "mixops/kernels/blend/cpu.py", "float32(binary[b, j, y, x])", "1 - float32(binary[b, j, y, x])", ("mixops/mixers/test_fmix.py", "mixops/test_inputs.py")),
-    Fault("the compiler traces the draw", "mixops/runtime/uncompiled.py", "if torch.compiler.is_compiling():", "if False:", ("mixops/test_call.py",)),
-)  # fmt: skip
-
-
-def copy_to(root: Path) -> None:
-    """A copy of what the tests need, compiled kernels included."""
+def copy(source: Path, to: Path) -> None:
+    """What the tests need, in the place of what is there."""
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir()
     for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, root / name, symlinks=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, to / name, symlinks=True)
         else:
-            shutil.copy2(source, root / name)
+            shutil.copy2(source / name, to / name)
 
 
-def run_tests(root: Path, tests: tuple[str, ...], limit: float) -> tuple[bool, str]:
-    """Whether the tests pass in the copy, and the first that did not."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+def run_tests(root: Path, tests: tuple[str, ...], kernels: Path, limit: float) -> tuple[bool, str]:
+    """Whether the tests pass in the copy, and the first that did not; ``kernels`` keeps what numba compiles."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
+    environment = {
+        **os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": str(kernels),
+    }  # fmt: skip
     try:
         done = subprocess.run(
             [*command, *[f"tests/{name}" for name in tests]], cwd=root, env=environment, capture_output=True, text=True,
@@ -156,33 +61,57 @@ def run_tests(root: Path, tests: tuple[str, ...], limit: float) -> tuple[bool, s
     return done.returncode == 0, failed[0].split(" - ")[0] if failed else ""
 
 
-def attempt(fault: Fault | None, limit: float) -> tuple[bool, str, float]:
-    """Whether the tests pass with a fault (with none: all tests that faults name), the first that fails, seconds."""
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        root = Path(folder)
-        copy_to(root)
-        if fault is not None:
-            fault.plant(root)
-        tests = tuple(dict.fromkeys(name for f in FAULTS for name in f.tests)) if fault is None else fault.tests
-        passed, first = run_tests(root, tests, limit)
-    return passed, first, time.monotonic() - began
+class Copies:
+    """Copies in folders that are used again: numba knows a kernel by its path, and compiles it once for each folder.
+
+    A fault in a file with kernels compiles into a folder of its own, which nobody else sees. All are copies of what is there
+    now, so that the work can go on meanwhile.
+    """
+
+    def __init__(self, folder: Path, jobs: int, limit: float) -> None:
+        self._kernels, self._limit, self._original = folder / "kernels", limit, folder / "original"
+        copy(ROOT, self._original)
+        self._free: SimpleQueue[Path] = SimpleQueue()
+        for job in range(jobs):
+            self._free.put(folder / str(job))
+
+    def attempt(self, fault: Fault | None, tests: tuple[str, ...]) -> tuple[bool, str, float]:
+        """Whether ``tests`` pass with a fault planted, or with none; the first that fails, and seconds."""
+        began = time.monotonic()
+        root = self._free.get()
+        try:
+            copy(self._original, root)
+            kernels = self._kernels
+            if fault is not None:
+                fault.plant(root)
+                if "njit" in (root / fault.file).read_text():
+                    kernels = root / "kernels"
+            passed, first = run_tests(root, tests, kernels, self._limit)
+        finally:
+            self._free.put(root)
+        return passed, first, time.monotonic() - began
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Plant the faults whose names contain this.")] = "",
+    only: Annotated[str, typer.Option(help="Plant the faults whose names or files contain this.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Copies that run side by side.")] = os.cpu_count() or 1,
     limit: Annotated[float, typer.Option(help="Seconds that the tests may take in one copy.")] = 900.0,
 ) -> None:
     """Plants faults one by one and says which test caught each."""
     console = Console()
-    chosen = [fault for fault in FAULTS if only in fault.name]
+    chosen = [fault for fault in FAULTS if only in fault.name or only in fault.file]
     cases: list[Fault | None] = [None, *chosen]
-    with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(jobs) as pool:
+    all_tests = tuple(dict.fromkeys(name for fault in chosen for name in fault.tests))
+    with (
+        tempfile.TemporaryDirectory(prefix="mutants-") as folder,
+        Progress(console=console, transient=True) as progress,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        copies = Copies(Path(folder), jobs, limit)
         task = progress.add_task("planting faults", total=len(cases))
 
         def try_one(fault: Fault | None) -> tuple[bool, str, float]:
-            result = attempt(fault, limit)
+            result = copies.attempt(fault, all_tests if fault is None else fault.tests)
             progress.advance(task)
             return result
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ BENCHMARKS = ("ffcv", "kernels", "matching", "multimix", "pipeline", "plan", "pu
 def test_every_command_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0 and "Usage" in result.output
+
+
+def test_the_version_is_the_distributions() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0 and result.output == f"mixstage {metadata.version('mixstage')}\n"
 
 
 @pytest.mark.parametrize("group, names", [([], (*COMMANDS, "bench")), (["bench"], BENCHMARKS)])

@@ -72,6 +72,14 @@ def test_the_numbers_of_a_window_are_independent():
     assert dependent({**columns, "left": columns["top"]}) == ["left and top"]  # it would be noticed
 
 
+def test_every_place_of_a_window_is_equally_likely():
+    """The last row and the last column, too: windows of one pixel in an image of 3 x 4."""
+    windows, _ = draw(RandomResizedCrop(scale=(0.06, 0.1), ratio=(1, 1)), [(3, 4)] * 6000)
+    assert (windows[:, 2:] == 1).all()
+    counts = np.bincount((4 * windows[:, 0] + windows[:, 1]).astype(int), minlength=12)
+    assert len(counts) == 12 and chisquare(counts).pvalue > 1e-4
+
+
 def test_fallback_is_torchvisions():
     """Where no try fits, the window is the largest central one; a tiny image leaves no other choice."""
     for size in [(1, 1000), (1000, 1), (3, 3), (7, 400)]:

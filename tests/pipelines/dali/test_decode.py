@@ -10,8 +10,9 @@ from support.images import encoded, picture, undecodable
 
 pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI")
 
-from mixops.augment.crops import CropPlan
+from mixops.augment.crop_plan import CropPlan
 from pipelines import pillow
+from pipelines.crop_rows import crop_rows
 from pipelines.dali import decode
 from pipelines.dali.decode import DecodeError, DecodeOptions, DecodePipeline, EncodedBatch
 
@@ -23,7 +24,8 @@ FLIPS = np.array([True, False, True, False, False])
 
 
 def crops(rows: slice, spill: bool = False) -> CropPlan:
-    return CropPlan(WINDOWS[rows] + 0.25 * spill, FLIPS[rows], SIZE, spill)
+    windows = WINDOWS[rows] + 0.25 * spill
+    return CropPlan(windows, FLIPS[rows], ~FLIPS[rows], ("bilinear",) * len(windows), SIZE, spill)
 
 
 def batch(first: int, last: int, spill: bool = False) -> EncodedBatch:
@@ -35,10 +37,8 @@ def pipeline(spill: bool = False, prefetch: int = 2) -> DecodePipeline:
 
 
 def wanted(first: int, last: int, spill: bool) -> np.ndarray:
-    """By the resize alone, which has tests of its own."""
-    from pipelines.resize_rows import resize_rows
-
-    return resize_rows([np.asarray(pillow.decode(data)) for data in FILES[first:last]], crops(slice(first, last), spill))
+    """Without DALI."""
+    return crop_rows([np.asarray(pillow.decode(data)) for data in FILES[first:last]], crops(slice(first, last), spill))
 
 
 @pytest.mark.parametrize("spill", [False, True])

@@ -1,0 +1,11 @@
+"""The faults that ``tests.support.mutants`` plants, a file for each package.
+
+A fault that only a slow or a GPU test could catch does not belong here.
+"""
+
+from . import loaders, mixops, pipelines
+from .base import Fault
+
+FAULTS: tuple[Fault, ...] = (*mixops.FAULTS, *pipelines.FAULTS, *loaders.FAULTS)
+
+__all__ = ["FAULTS", "Fault"]

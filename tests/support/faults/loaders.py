@@ -1,0 +1,67 @@
+"""Faults in ``loaders``: schedule, steps, reading ahead, bad files, state, output, ranks, headers, conversion."""
+
+from __future__ import annotations
+
+from .base import Fault
+
+SCHEDULE = ("loaders/test_schedule.py",)
+STEP = ("loaders/test_step.py",)
+AHEAD = ("loaders/test_read_ahead.py",)
+POLICY = (
+    "loaders/test_bad_files.py::test_the_budget_is_what_may_be_bad",
+    "loaders/test_bad_files.py::test_a_bad_file_is_told_once_and_counts_once",
+)
+STATE = (
+    "loaders/test_state.py",
+    "loaders/test_resume.py::test_changed_configuration_is_refused_by_name",
+    "loaders/test_resume.py::test_state_before_between_and_after_a_break",
+    "loaders/test_resume.py::test_set_epoch_after_a_resume_keeps_the_step",
+)
+OUTPUT = ("loaders/test_output.py",)
+RANKS = ("loaders/test_ranks.py",)
+THREAD = ("loaders/test_worker_thread.py",)
+ARGUMENTS = ("loaders/test_arguments.py",)
+CONVERT = ("loaders/cli/test_convert.py",)
+
+# one line a fault
+# ruff: noqa: E501
+FAULTS = (
+    Fault("loader: a short last batch is left out", "loaders/schedule.py", "return -(-self.length // self.batch_size)", "return self.length // self.batch_size", SCHEDULE),
+    Fault("loader: all ranks have the first one's groups", "loaders/schedule.py", "np.array_split(np.arange(count), self.world_size)[self.rank]", "np.array_split(np.arange(count), self.world_size)[0]", SCHEDULE),
+    Fault("loader: every epoch in one order", "loaders/schedule.py", "Key(seed, epoch).permutation", "Key(seed).permutation", SCHEDULE),
+    Fault("loader: groups of a short batch are unequal", "loaders/schedule.py", "rows // count + (i < rows % count)", "rows // count + (i == 0) * (rows % count)", SCHEDULE),
+    Fault("loader: all rows are replaced alike", "loaders/step.py", "Key(schedule.seed, epoch, step, int(rows[i]))", "Key(schedule.seed, epoch, step, 0)", STEP),
+    Fault("loader: replacements by the row of a rank", "loaders/step.py", "Key(schedule.seed, epoch, step, int(rows[i]))", "Key(schedule.seed, epoch, step, i)", STEP),
+    Fault("loader: every attempt at a replacement draws the same", "loaders/step.py", "(1,), start=attempt)", "(1,))", STEP),
+    Fault("loader: crops by the row of a rank", "loaders/step.py", "Key(self.schedule.seed, epoch, step), self.schedule.rows(step)", "Key(self.schedule.seed, epoch, step), np.arange(len(ids))", STEP),
+    Fault("loader: crops of another step", "loaders/step.py", "Key(self.schedule.seed, epoch, step), self.schedule.rows(step)", "Key(self.schedule.seed, epoch), self.schedule.rows(step)", STEP),
+    Fault("loader: all groups are mixed alike", "loaders/step.py", "Key(self.schedule.seed, epoch, step, group.index)", "Key(self.schedule.seed, epoch, step)", STEP),
+    Fault("loader: groups see the first one's images", "loaders/step.py", "at += group.size", "at += 0", STEP),
+    Fault("loader: a replacement keeps the bad file's window", "loaders/step.py", "ids=ids, crops=self._crops(plan.epoch, plan.step, ids), rejected", "ids=ids, rejected", STEP),
+    Fault("loader: one row of several is read again", "loaders/read_ahead.py", "self._submit(changed)", "self._submit(changed[:1])", AHEAD),
+    Fault("loader: reads further ahead than told", "loaders/read_ahead.py", "len(queue) <= config.prefetch", "len(queue) <= config.prefetch + 1", AHEAD),
+    Fault("loader: bad files are not remembered", "loaders/read_ahead.py", "config.bad.known.update(future.result())", "future.result()", AHEAD),
+    Fault("loader: a bad file more than the budget", "loaders/bad_files.py", "len(self.reported) > self._max_bad", "len(self.reported) > self._max_bad + 1", POLICY),
+    Fault("loader: the last of the budget is too many", "loaders/bad_files.py", "len(self.reported) > self._max_bad", "len(self.reported) >= self._max_bad", POLICY),
+    Fault("loader: a bad file is told each time", "loaders/bad_files.py", "if sample in self.reported:", "if False:", POLICY),
+    Fault("loader: another seed may go on", "loaders/image_loader.py", '            "seed": self._seed,\n', "", STATE),
+    Fault("loader: another crop may go on", "loaders/image_loader.py", '            "crop": repr(self._crop),\n', "", STATE),
+    Fault("loader: the state is a batch behind", "loaders/stats.py", "self.step += 1", "self.step += bool(self._images)", STATE),
+    Fault("loader: a chosen mix group may change", "loaders/state.py", "return old[0] == new[0] or old[1] == new[1]", "return True", STATE),
+    Fault("loader: an epoch may be negative", "loaders/state.py", "not isinstance(value, bool) and value >= 0", "not isinstance(value, bool)", STATE),
+    Fault("loader: set_epoch forgets the step", "loaders/image_loader.py", "if epoch != self._epoch:", "if True:", STATE),
+    Fault("loader: labels of the first samples", "loaders/output.py", "self.labels[torch.from_numpy(step.ids)]", "self.labels[: len(step.ids)]", OUTPUT),
+    Fault("loader: labels are not smoothed", "loaders/output.py", "smoothing=self.smoothing)", "smoothing=0.0)", OUTPUT),
+    Fault("loader: a matching of another step", "loaders/output.py", "planner.mix(step.epoch, step.step, images)", "planner.mix(step.epoch, 0, images)", OUTPUT),
+    Fault("loader: a rank too many", "loaders/ranks.py", "not 0 <= rank < world_size", "not 0 <= rank <= world_size", RANKS),
+    Fault("loader: ranks that are not the group's", "loaders/ranks.py", "if group not in (None, (rank, world_size)):", "if False:", RANKS),
+    Fault("loader: the thread is one item further ahead", "loaders/worker_thread.py", "range(depth - 1)", "range(depth)", THREAD),
+    Fault("loader: the thread dies without a word", "loaders/worker_thread.py", "end = _End(error)", "end = _End(None)", THREAD),
+    Fault("loader: validation resizes to the shorter side", "loaders/arguments.py", "round(max(size) / 0.875)", "round(min(size) / 0.875)", ARGUMENTS),
+    Fault("loader: every rank takes all processors", "loaders/arguments.py", "// (int(ranks) if ranks.isdigit() else 1)", "// 1", ARGUMENTS),
+    Fault("convert: a record crosses the border of a page", "loaders/cli/convert.py", "if at % page + size > page:", "if False:", CONVERT),
+    Fault("convert: checksums without the metadata", "loaders/cli/convert.py", "checksum(raw_rows[sample], record.data)", "checksum(raw_rows[sample] * 0, record.data)", CONVERT),
+    Fault("convert: height and width exchanged", "loaders/cli/convert.py", "(record.mode, record.width, record.height, at)", "(record.mode, record.height, record.width, at)", CONVERT),
+    Fault("convert: overwrites what was made meanwhile", "loaders/cli/convert.py", "os.link(part, out)", "os.replace(part, out)", CONVERT),
+    Fault("a header's size need not be the index's", "loaders/sources/headers.py", "if size is not None and found != size:", "if False:", ("loaders/sources/test_headers.py",)),
+)  # fmt: skip

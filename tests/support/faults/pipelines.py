@@ -1,0 +1,68 @@
+"""Faults in ``pipelines``: resizing, DALI's graph, plans and stage, the stages of FFCV, the .beton file."""
+
+from __future__ import annotations
+
+from .base import Fault
+
+RESIZE = ("pipelines/test_resize.py", "pipelines/test_resize_rows.py")
+ROWS = ("pipelines/test_resize_rows.py",)
+PILLOW = ("pipelines/test_pillow_crops.py",)
+DECODE = ("pipelines/dali/test_decode.py",)
+PLANS = ("pipelines/dali/test_plans.py",)
+STAGE = (
+    "pipelines/dali/test_dali_stage.py::test_pixels_under_a_mask_of_0_or_1_are_kept_bit_for_bit",
+    "pipelines/dali/test_dali_stage.py::test_images_and_targets_are_those_of_the_plan",
+)
+MATCHING = (
+    "pipelines/dali/test_dali_stage.py::test_the_assignment_minimises_the_metric_and_leaves_padding_alone",
+    "pipelines/dali/test_dali_stage.py::test_the_matching_is_that_of_mixops",
+)
+FFCV = "pipelines/ffcv/test_ffcv_loader.py"
+FFCV_PLAN = (f"{FFCV}::test_images_and_targets_are_the_plan",)
+FFCV_PLACES = (f"{FFCV}::test_stands_anywhere",)
+BETON = "loaders/cli/test_convert.py"
+RECORDS = (f"{BETON}::test_any_flipped_bit_of_a_sample_is_found", f"{BETON}::test_damage_that_shows_without_checksums")
+
+# one line a fault
+# ruff: noqa: E501
+FAULTS = (
+    Fault("resize: sums are not rounded", "pipelines/resize.py", "_HALF = np.int32(1 << (_BITS - 1))", "_HALF = np.int32(0)", RESIZE),
+    Fault("resize: never mirrored", "pipelines/resize_rows.py", "bool(crops.flips[i])", "False", ROWS),
+    Fault("resize: a cut image is cut again", "pipelines/resize_rows.py", "np.zeros_like(crops.windows[:, :2])", "crops.windows[:, :2]", ROWS),
+    Fault("resize: all rows have the first one's window", "pipelines/resize_rows.py", "crops.windows[i]", "crops.windows[0]", ROWS),
+    Fault("Pillow: mirrored upside down", "pipelines/pillow.py", "pixels[:, ::-1] if flip else pixels", "pixels[::-1] if flip else pixels", PILLOW),
+    Fault("Pillow: colours as they are stored", "pipelines/pillow.py", 'image.convert("RGB")', "image.copy()", PILLOW),
+    Fault("Pillow: not antialiased", "pipelines/pillow.py", "list(size), antialias=True)", "list(size), interpolation=F.InterpolationMode.NEAREST)", PILLOW),
+    Fault("DALI: the decoder's windows are turned", "pipelines/dali/decode.py", "start=rest[0], shape=rest[1]", "start=rest[1], shape=rest[1]", DECODE),
+    Fault("DALI: the first of a broken batch is blamed", "pipelines/dali/decode.py", "bad.append(i)", "bad.append(0)", DECODE),
+    Fault("DALI: another batch is blamed", "pipelines/dali/decode.py", "raise DecodeError(waiting[0], error)", "raise DecodeError(waiting[-1], error)", DECODE),
+    Fault("DALI: batches and origins slip", "pipelines/dali/decode.py", "batch = waiting.popleft()", "batch = waiting.pop()", DECODE),
+    Fault("DALI: an error of the reader is swallowed", "pipelines/dali/decode.py", "raise self._source.error from None", "raise StopIteration from None", DECODE),
+    Fault("DALI: padding is a partner", "pipelines/dali/plans.py", "np.concatenate([plan.partner[:n], np.arange(n, n + more)])", "np.concatenate([plan.partner[:n], np.zeros(more, np.int64)])", PLANS),
+    Fault("DALI: padding is drawn with the rest", "pipelines/dali/plans.py", "mixer.plan(key, batch_size=n,", "mixer.plan(key, batch_size=self.batch_size,", PLANS),
+    Fault("DALI: ranks keep their shard", "pipelines/dali/plans.py", "(self.rank + epoch - self.first_epoch) % self.world_size", "self.rank", PLANS),
+    Fault("DALI: epochs that a source ends do not count", "pipelines/dali/plans.py", "int(info.epoch_idx) + self.first_epoch", "self.first_epoch", PLANS),
+    Fault("DALI: an epoch has a step too many", "pipelines/dali/plans.py", "divmod(int(info.iteration), self.steps)", "divmod(int(info.iteration), self.steps + 1)", PLANS),
+    Fault("DALI: blocks that do not fit", "pipelines/dali/plans.py", "min(self.k, max(n // 2, 1))", "min(self.k, n)", PLANS),
+    Fault("DALI: own and partner exchanged", "pipelines/dali/stage.py", "mask * own + (1.0 - mask) * other", "(1.0 - mask) * own + mask * other", STAGE),
+    Fault("DALI: smoothing puts mass on one class", "pipelines/dali/stage.py", "off_value=smoothing / num_classes,", "off_value=0.0,", STAGE),
+    Fault("DALI: boxes are a pixel too large", "pipelines/dali/stage.py", "(t < floats(last))", "(t <= floats(last))", STAGE),
+    Fault("DALI: rows and columns of a mask exchanged", "pipelines/dali/stage.py", "axis(Y0, Y1, CY, plans.height, 1)", "axis(X0, X1, CX, plans.height, 1)", STAGE),
+    Fault("DALI: distances are squared for l2", "pipelines/dali/matching.py", 'np.sqrt(cost) if metric == "l2" else cost', "cost", MATCHING),
+    Fault("DALI: cells at the border count as whole ones", "pipelines/dali/matching.py", "np.minimum(cell, side - cell * np.arange(n))", "np.minimum(cell, cell + 0 * np.arange(n))", MATCHING),
+    Fault("FFCV: a last batch keeps its blocks", "pipelines/ffcv/batch.py", "mixer = shorten(self.mixer, b)", "mixer = self.mixer", FFCV_PLAN),
+    Fault("FFCV: batches of the whole epoch have one step", "pipelines/ffcv/epoch.py", "self.step = self.first + b_ix", "self.step = self.first", FFCV_PLAN),
+    Fault("FFCV: a step that was sought counts from 0", "pipelines/ffcv/epoch.py", "self.step = self.first + b_ix", "self.step = b_ix", (f"{FFCV}::test_seek_continues_with_the_same_batches",)),
+    Fault("FFCV: outputs of a pair are taken apart wrongly", "pipelines/ffcv/loader.py", "x.unflatten(2, (k, -1)).transpose(1, 2)", "x.unflatten(2, (-1, k)).transpose(1, 3).transpose(2, 3)", FFCV_PLACES),
+    Fault("FFCV: planes are taken for pixels", "pipelines/ffcv/stages.py", "x = x.permute(0, 2, 3, 1) if self.planes else x", "x = x.reshape(len(x), *x.shape[2:], -1) if self.planes else x", FFCV_PLACES),
+    Fault("FFCV: labels are not smoothed", "pipelines/ffcv/stages.py", "num_classes=self.num_classes, smoothing=self.smoothing)", "num_classes=self.num_classes)", (f"{FFCV}::test_without_a_mixer_nothing_is_mixed",)),
+    Fault("FFCV: labels before images", "pipelines/ffcv/graph.py", "(images <= placed or not isinstance(operation(node), MixLabel))", "True", (f"{FFCV}::test_labels_are_mixed_behind_the_images_whatever_their_order",)),
+    Fault("FFCV: kept batches are written over", "pipelines/ffcv/memory.py", "_references(self._arrays, slot) > _UNSHARED", "False", ("pipelines/ffcv/test_ffcv_faults.py::test_kept_batches_are_not_overwritten",)),
+    Fault("FFCV: a stage's error ends the epoch", "pipelines/ffcv/epoch.py", "self.failure = error", "pass", ("pipelines/ffcv/test_ffcv_faults.py::test_what_a_stage_raises_is_raised_at_its_step",)),
+    Fault("beton: checksums are not compared", "pipelines/ffcv/beton.py", "if checksum(self.rows[sample], record) != checksums[sample]:", "if False:", RECORDS),
+    Fault("beton: a JPEG may end early", "pipelines/ffcv/beton.py", 'record.rfind(b"\\xff\\xd9") < 0', "False", RECORDS),
+    Fault("beton: raw pixels of any number", "pipelines/ffcv/beton.py", "if len(record) != 3 * height * width:", "if False:", RECORDS),
+    Fault("beton: a pointer to the middle of a record", "pipelines/ffcv/beton.py", "(pointers[at] == pointer) & (sizes[at] >= 0)", "(sizes[at] >= 0)", (f"{BETON}::test_a_pointer_to_another_record_is_found",)),
+    Fault("beton: a file that was cut off", "pipelines/ffcv/beton.py", "(stored != expected if known else stored % 1)", "False", (f"{BETON}::test_a_file_that_was_cut_off_is_refused",)),
+    Fault("beton: height and width exchanged", "pipelines/ffcv/beton.py", "return Images(mode, height, width, pointer,", "return Images(mode, width, height, pointer,", (f"{BETON}::test_keeps_order_names_classes_and_sizes",)),
+)  # fmt: skip
