@@ -47,7 +47,8 @@ from .position import Position
 from .ranks import find_rank, warn_if_alone
 from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
-from .sources.folder import Index
+from .sources.base import Source
+from .sources.registry import open_source
 from .state import LoaderState
 from .stats import LoaderStats, Meter
 from .step import StepPlan, StepPlanner
@@ -59,22 +60,23 @@ class ImageLoader:
     Each batch is (images, targets): float images (b * k, 3, height, width) with k the mixer's interpolations, and float
     targets (b * k, classes), or int64 labels (b,) without a mixer.
 
-    ``root`` is a folder of class folders, or the file that a backend reads. ``batch_size`` is that of one rank. ``size`` is
-    the output's side, or (height, width); ``Sizes`` and ``BatchSizes`` change both in the course of the epochs. ``device``
-    is "cuda" where there is one. ``rank`` and ``world_size`` are read from ``torch.distributed`` when they are needed
-    unless given. ``split="train"`` crops at random within ``scale`` and ``ratio`` and flips with probability ``flip``;
-    "val" resizes the shorter side to ``val_resize`` (default ``size / 0.875``), crops the centre and neither shuffles nor
-    drops by default. ``crop`` is another law, such as ``PaddedRandomCrop(4)``. ``augment`` is a policy such as
-    ``TrivialAugmentWide()``, one of timm's strings ("rand-m9-mstd0.5-inc1"), or a list of these, ``RandomErasing`` last:
-    done with Pillow's bytes between flip and mix. ``mix_group`` rows are mixed with one another (default: the rows of one
-    rank); fixed, it makes mixing independent of the number of ranks. ``indices`` are the samples to choose from.
-    ``weights`` draws them in that proportion ("balanced": every class alike). ``repeats`` views of a sample are in a batch:
-    "dealt" over the ranks as by timm's sampler, or "together" on one. ``views`` of every image are given, as a tuple.
-    ``on_error="skip"`` puts other samples in the place of files that cannot be decoded, at most ``max_bad`` of them;
-    "raise" stops at the first. ``smoothing`` is the mixed targets' label smoothing. ``mean`` and ``std`` are on the scale
-    [0, 1]; ``mean=None, std=None, dtype=torch.uint8`` gives plain pixels. ``targets="sparse"`` are pairs for
-    ``soft_cross_entropy``, ``batch="dict"`` has the keys of Hugging Face's trainers, ``ids`` adds the samples' numbers.
-    ``prefetch`` batches are made ahead; no wait is longer than ``timeout`` seconds.
+    ``root`` is a folder of class folders, tar shards, a .beton file, or a ``loaders.sources.Source``. ``batch_size`` is
+    that of one rank. ``size`` is the output's side, or (height, width); ``Sizes`` and ``BatchSizes`` change both in the
+    course of the epochs. ``device`` is "cuda" where there is one. ``rank`` and ``world_size`` are read from
+    ``torch.distributed`` when they are needed unless given. ``split="train"`` crops at random within ``scale`` and
+    ``ratio`` and flips with probability ``flip``; "val" resizes the shorter side to ``val_resize`` (default ``size /
+    0.875``), crops the centre and neither shuffles nor drops by default. ``crop`` is another law, such as
+    ``PaddedRandomCrop(4)``. ``augment`` is a policy such as ``TrivialAugmentWide()``, one of timm's strings
+    ("rand-m9-mstd0.5-inc1"), or a list of these, ``RandomErasing`` last: done with Pillow's bytes between flip and mix.
+    ``mix_group`` rows are mixed with one another (default: the rows of one rank); fixed, it makes mixing independent of the
+    number of ranks. ``indices`` are the samples to choose from. ``weights`` draws them in that proportion ("balanced":
+    every class alike). ``repeats`` views of a sample are in a batch: "dealt" over the ranks as by timm's sampler, or
+    "together" on one. ``views`` of every image are given, as a tuple. ``on_error="skip"`` puts other samples in the place
+    of files that cannot be decoded, at most ``max_bad`` of them; "raise" stops at the first. ``smoothing`` is the mixed
+    targets' label smoothing. ``mean`` and ``std`` are on the scale [0, 1]; ``mean=None, std=None, dtype=torch.uint8`` gives
+    plain pixels. ``targets="sparse"`` are pairs for ``soft_cross_entropy``, ``batch="dict"`` has the keys of Hugging Face's
+    trainers, ``ids`` adds the samples' numbers. ``prefetch`` batches are made ahead; no wait is longer than ``timeout``
+    seconds.
 
     Raises ``ValueError`` or ``TypeError`` naming the argument, ``ImportError`` for a backend that is not installed. While
     iterating, ``RuntimeError`` names a bad file and ``TimeoutError`` what was waited for.
@@ -82,7 +84,7 @@ class ImageLoader:
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | Source,
         *,
         backend: Literal["dali", "ffcv", "torchvision"] = "dali",
         batch_size: int | BatchSizes,
@@ -145,7 +147,7 @@ class ImageLoader:
         self._num_threads, self._prefetch, self._timeout = num_threads, prefetch, timeout
 
         self._kind = kind
-        self.dataset: Index = kind.read_index(root)
+        self.dataset: Source = open_source(root, timeout=timeout)
         self._candidates = choose_candidates(indices, len(self.dataset))
         labels = self.dataset.labels if self._candidates is None else self.dataset.labels[self._candidates]
         together = None if repeat_mode == "dealt" else mix_group or self.batch_size // repeats

@@ -3,16 +3,17 @@
     plans of steps s, s+1, ...  ->  load(plan, row) for every row, in threads  ->  Loaded(s), Loaded(s+1), ...
 
 ``load`` is the backend's: for DALI it reads and checks bytes, for torchvision it decodes and crops as well. Where it raises
-``BadFile`` the step is drawn anew with that sample known to be bad, and only the rows that changed are loaded again, so a
-step is the same whatever was known when it was first drawn.
+``BadFile``, and the policy replaces bad files, the step is drawn anew with that sample known to be bad, and only the rows
+that changed are loaded again, so a step is the same whatever was known when it was first drawn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -21,6 +22,8 @@ import numpy as np
 from pipelines.bad_file import BadFile
 
 from .backends.base import BackendConfig
+from .daemon_pool import DaemonPool
+from .printable import printable
 from .step import StepPlan
 
 T = TypeVar("T")
@@ -38,10 +41,12 @@ class Loaded(Generic[T]):
 def read_steps(config: BackendConfig, epoch: int, step: int, load: Load[T]) -> Generator[Loaded[T], None, None]:
     """The steps from ``step`` to the end of an epoch, ``config.prefetch`` of them being read while one is used.
 
-    A generator; closing it ends its threads. Raises ``TimeoutError`` naming the files that a read has been waiting for.
+    A generator; closing it ends its threads. What a step cannot be had for is raised in its turn: ``RuntimeError`` naming a
+    bad file that the policy does not allow, ``TimeoutError`` naming the files that a read has been waiting for, and whatever
+    else ``load`` raised.
     """
     steps = iter(range(step, len(config.planner.schedule_of(epoch))))
-    pool = ThreadPoolExecutor(config.num_threads, thread_name_prefix="mixstage-read")
+    pool = DaemonPool(config.num_threads, "mixstage-read")
     stopped = threading.Event()
     queue: deque[_Step[T]] = deque()
     stuck = False
@@ -57,7 +62,7 @@ def read_steps(config: BackendConfig, epoch: int, step: int, load: Load[T]) -> G
         raise
     finally:
         stopped.set()
-        pool.shutdown(wait=not stuck, cancel_futures=True)
+        pool.shutdown(wait=not stuck)
 
 
 class _Step(Generic[T]):
@@ -66,40 +71,57 @@ class _Step(Generic[T]):
     def __init__(
         self,
         config: BackendConfig,
-        pool: ThreadPoolExecutor,
+        pool: DaemonPool,
         stopped: threading.Event,
         load: Load[T],
         epoch: int,
         step: int,
     ) -> None:
         self._config, self._pool, self._stopped, self._load = config, pool, stopped, load
-        self._plan = config.planner.draw(epoch, step, config.bad.known)
+        known = config.bad.known
+        self._plan = config.planner.draw(epoch, step)
+        if config.bad.replaces:
+            with contextlib.suppress(RuntimeError):  # which is raised in this step's turn
+                self._plan = config.planner.redraw(self._plan, known)
         self._items: list[T | None] = [None] * len(self._plan.ids)
-        self._futures = self._submit(list(range(len(self._items))))
+        self._at: dict[int, int] = {}  # the row that each slice is at, by its first
+        self._futures = self._submit([row for row, sample in enumerate(self._plan.ids.tolist()) if sample not in known])
 
     def finish(self) -> Loaded[T]:
         """Wait for the rows and replace bad ones until there are none."""
-        config = self._config
+        bad = self._config.bad
         while True:
-            done, waiting = wait(self._futures, config.timeout)
-            if waiting:
-                names = [config.index.name(int(self._plan.ids[self._futures[f]])) for f in waiting]
-                raise TimeoutError(
-                    f"waited {config.timeout:g} s for the files of epoch {self._plan.epoch}, step {self._plan.step}; "
-                    f"slow is {', '.join(sorted(names)[:3])} or one after it"
-                )
-            for future in done:
-                config.bad.known.update(future.result())
-            old, self._plan = self._plan, config.planner.redraw(self._plan, config.bad.known)
+            for future in self._wait():
+                bad.known.update(future.result())
+            bad.refuse(self._plan.ids.tolist())
+            old, self._plan = self._plan, self._redrawn()
+            bad.check_budget(self._plan.rejected)
             changed = np.flatnonzero(old.ids != self._plan.ids).tolist()
             if not changed:
                 return Loaded(self._plan, [item for item in self._items if item is not None])
             self._futures = self._submit(changed)
 
+    def _redrawn(self) -> StepPlan:
+        try:
+            return self._config.planner.redraw(self._plan, self._config.bad.known)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}: {self._config.bad.summary()}") from error
+
+    def _wait(self) -> set[Future[dict[int, str]]]:
+        done, waiting = wait(self._futures, self._config.timeout)
+        if waiting:
+            rows = [self._at.get(self._futures[future], self._futures[future]) for future in waiting]
+            names = [printable(self._config.source.name(int(self._plan.ids[row]))) for row in rows]
+            raise TimeoutError(
+                f"waited {self._config.timeout:g} s for the files of epoch {self._plan.epoch}, step {self._plan.step}; "
+                f"slow is {', '.join(sorted(names)[:3])}"
+            )
+        return done
+
     def _submit(self, rows: list[int]) -> dict[Future[dict[int, str]], int]:
         """Tasks that load ``rows``, each with its first row."""
         size = -(-len(rows) // self._config.num_threads)
-        slices = [rows[i : i + size] for i in range(0, len(rows), size)]
+        slices = [rows[i : i + size] for i in range(0, len(rows), size or 1)]
         return {self._pool.submit(self._load_rows, self._plan, part): part[0] for part in slices}
 
     def _load_rows(self, plan: StepPlan, rows: list[int]) -> dict[int, str]:
@@ -108,6 +130,7 @@ class _Step(Generic[T]):
         for row in rows:
             if self._stopped.is_set():
                 break
+            self._at[rows[0]] = row
             try:
                 self._items[row] = self._load(plan, row)
             except BadFile as reason:

@@ -153,17 +153,16 @@ class StepPlanner:
         schedule = self.schedule_of(epoch)
         rows, chosen = schedule.rows(step), schedule.ids(epoch, step)
         ids = chosen.copy() if self.candidates is None else self.candidates[chosen]
-        rejected = []
+        rejected: list[int] = []
         for i, sample in enumerate(ids.tolist()):
-            attempt = 0
-            while sample in bad:
-                rejected.append(sample)
-                sample = replacement(Key(schedule.seed, epoch, step, int(rows[i])), attempt, schedule.samples)
-                sample = sample if self.candidates is None else int(self.candidates[sample])
-                attempt += 1
-                if attempt > _ATTEMPTS:
+            if sample in bad:
+                drawn = replacements(Key(schedule.seed, epoch, step, int(rows[i])), schedule.samples)
+                others = (drawn if self.candidates is None else self.candidates[drawn]).tolist()
+                good = next((at for at, other in enumerate(others) if other not in bad), None)
+                if good is None:
                     raise RuntimeError(f"found no good sample for row {rows[i]} of step {step} in {_ATTEMPTS} attempts")
-            ids[i] = sample
+                rejected += [sample, *others[:good]]
+                ids[i] = others[good]
         return np.tile(rows, self.views), np.tile(ids, self.views), tuple(dict.fromkeys(rejected))
 
     def _crops(self, epoch: int, step: int, ids: Int64[np.ndarray, " b"]) -> CropPlan:
@@ -188,6 +187,9 @@ class StepPlanner:
         return self.augmentation.draw(key, rows, self.size_at(epoch, step), self.mean, self.std)
 
 
-def replacement(row: Key, attempt: int, length: int) -> int:
-    """The sample in the place of a bad one at an attempt; ``row`` is Key(seed, epoch, step, row of the global batch)."""
-    return int(row.uniform(Stream.REPLACEMENT, (1,), start=attempt)[0] * length)
+def replacements(row: Key, length: int) -> Int64[np.ndarray, " attempts"]:
+    """The samples to take in the place of a bad one, one after the other until one is good.
+
+    ``row`` is Key(seed, epoch, step, row of the global batch), ``length`` the number of samples.
+    """
+    return (row.uniform(Stream.REPLACEMENT, (_ATTEMPTS,)) * length).astype(np.int64)

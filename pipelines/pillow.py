@@ -1,12 +1,18 @@
 """Decoding, cropping and resizing with Pillow: what a torchvision user's Dataset and transforms compute, and the reference.
 
-Also decodes the formats that DALI must not parse.
+Also decodes for the other backends whatever is no plain JPEG (``jpeg.py``), so that all show the same picture.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
-from typing import Any
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,16 +21,86 @@ from mixops.augment.crop_plan import CropPlan
 
 from .bad_file import BadFile
 
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # Pillow's names; in every build of it, and run no program
+_PNG = b"\x89PNG\r\n\x1a\n"
+
 
 def decode(data: bytes) -> Any:
     """The RGB image as torchvision's ``ImageFolder`` loads it; ``BadFile`` if Pillow cannot."""
+    if data.startswith(_PNG):
+        _check_png(data)
+    with _opened(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def from_pixels(pixels: UInt8[np.ndarray, "h w 3"]) -> Any:
+    """Pixels as an image."""
     from PIL import Image
 
+    return Image.fromarray(pixels)
+
+
+def image_size(file: BinaryIO) -> tuple[int, int]:
+    """(height, width) that ``decode`` will give, from the header of an open file. Raises ``BadFile``."""
+    with _opened(file) as image:
+        return image.height, image.width
+
+
+def check_pixels(size: tuple[int, int]) -> tuple[int, int]:
+    """``size``; ``BadFile`` if it is none, or a bomb to Pillow: more than twice ``PIL.Image.MAX_IMAGE_PIXELS``."""
+    from PIL import Image
+
+    height, width = size
+    if height < 1 or width < 1:
+        raise BadFile(f"its header says {height} x {width} pixels")
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and height * width > 2 * most:
+        raise BadFile(f"its header says {height} x {width} pixels, more than {2 * most}")
+    return size
+
+
+@contextmanager
+def _opened(file: BinaryIO) -> Iterator[Any]:
+    """The image in ``file``, not yet decoded. Whatever Pillow raises, also in the body, becomes ``BadFile``."""
+    from PIL import Image, UnidentifiedImageError
+
+    _import_plugins()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
+        with Image.open(file, formats=FORMATS) as image:
+            check_pixels((image.height, image.width))
+            yield image
+    except (BadFile, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        begin = file.read(12)
+        raise BadFile(f"is no image of an accepted format, begins with {begin!r}" if begin else "is empty") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadFile(f"its header says too many pixels: {error}") from error
     except Exception as error:  # Pillow's decoders raise whatever they like
+        if isinstance(error, OSError) and error.errno is not None:  # storage, not the file
+            raise
         raise BadFile(f"Pillow cannot decode it: {error}") from error
+
+
+@cache
+def _import_plugins() -> None:
+    """Those of ``FORMATS``. Asked for one that is missing, Pillow imports all it has, which takes a while."""
+    for name in ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
+        importlib.import_module(f"PIL.{name}ImagePlugin")
+
+
+def _check_png(data: bytes) -> None:
+    """Compares the checksums of the pixels, which Pillow does not look at."""
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if kind == b"IDAT" and end + 4 <= len(data):
+            (checksum,) = struct.unpack_from(">I", data, end)
+            if zlib.crc32(memoryview(data)[at + 4 : end]) != checksum:
+                raise BadFile(f"PNG chunk {kind!r} at byte {at} does not match its checksum")
+        at = end + 4
 
 
 def crop(image: Any, crops: CropPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -13,13 +13,12 @@ import importlib
 import importlib.util
 from collections.abc import Generator
 from dataclasses import dataclass
-from os import PathLike
 from typing import TYPE_CHECKING, Protocol
 
 from jaxtyping import UInt8
 
 from ..bad_files import BadFiles
-from ..sources.folder import Index
+from ..sources.base import Source
 from ..step import StepPlan, StepPlanner
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class BackendConfig:
     wait must become a ``TimeoutError`` that says what was waited for.
     """
 
-    index: Index
+    source: Source
     planner: StepPlanner
     bad: BadFiles
     device: torch.device
@@ -64,11 +63,6 @@ class Backend(Protocol):
     eager: bool  # whether images are blended by plain torch, as a reference
 
     def __init__(self, config: BackendConfig) -> None: ...
-
-    @staticmethod
-    def read_index(root: str | PathLike[str]) -> Index:
-        """The samples under ``root``; ``ValueError`` where there are none."""
-        ...
 
     def open(self, epoch: int, step: int) -> Generator[Decoded, None, None]:
         """The steps ``step``, ``step + 1``, ... of an epoch to its end.

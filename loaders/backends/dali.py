@@ -2,8 +2,9 @@
 
 A DALI pipeline ends with its first decode error, so it is disposable: (epoch, step) is all there is to know, a new one
 continues where the old one failed, after one-image pipelines have told which file it was. Bytes whose header cannot be
-parsed never get that far, because DALI's CPU decoder can end the process on them. Its parsers of BMP and TIFF do so on
-headers that are merely unusual, too many cases to check for: Pillow decodes these.
+parsed never get that far, because DALI's CPU decoder can end the process on them: it is given plain JPEG only, and what
+Pillow makes of everything else. A file is bad or not whoever looks at it, so Pillow also has the last word on files that
+DALI does not decode.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ from collections import deque
 from collections.abc import Generator
 from functools import cache
 
-from pipelines import pillow
+import numpy as np
+from jaxtyping import UInt8
+
 from pipelines.dali.decode import DecodeError, DecodeOptions, DecodePipeline, EncodedBatch, undecodable
 
 from ..read_ahead import Loaded, read_steps
-from ..sources.folder import read_index
-from ..sources.headers import check_bytes
+from ..sources.plain import read_pixels, read_plain
 from ..step import StepPlan
 from ..worker_thread import close_all
 from .base import BackendConfig, Decoded
-
-_UNSAFE = (b"BM", b"II*\0", b"MM\0*")
 
 
 class Dali:
@@ -33,7 +33,6 @@ class Dali:
     """
 
     eager = False
-    read_index = staticmethod(read_index)
 
     def __init__(self, config: BackendConfig) -> None:
         _end_threads_before_dali()
@@ -48,6 +47,7 @@ class Dali:
             prefetch=config.prefetch,
             device_id=config.device.index if on_gpu else None,
         )
+        self._not_for_dali: set[int] = set()  # samples that it failed on
         self._idle: deque[DecodePipeline] = deque()  # kept between epochs: building one allocates the decoder's buffers
 
     def open(self, epoch: int, step: int) -> Generator[Decoded, None, None]:
@@ -75,18 +75,18 @@ class Dali:
         self._idle.clear()
 
     def _load(self, plan: StepPlan, row: int) -> bytes:
-        index, sample = self._config.index, int(plan.ids[row])
-        data = index.read(sample)
-        check_bytes(data, tuple(index.sizes[sample].tolist()))
-        return _as_pnm(data) if data.startswith(_UNSAFE) else data
+        sample = int(plan.ids[row])
+        read = read_pixels if sample in self._not_for_dali else read_plain
+        data = read(self._config.source, sample)
+        return data if isinstance(data, bytes) else _as_pnm(data)
 
     def _note_culprits(self, loaded: Loaded[bytes], reason: RuntimeError) -> None:
-        """Find what cannot be decoded among the images of the step that failed."""
+        """Find what DALI does not decode among the images of the step that failed."""
         rows = undecodable(loaded.items, self._options.device_id)
-        if not rows:
+        culprits = set(loaded.plan.ids[rows].tolist())
+        if not culprits - self._not_for_dali:
             raise reason  # something else is wrong: do not hide it
-        for sample in loaded.plan.ids[rows].tolist():
-            self._config.bad.known[sample] = "DALI cannot decode it"
+        self._not_for_dali |= culprits
 
 
 @cache
@@ -97,8 +97,7 @@ def _end_threads_before_dali() -> None:
     atexit.register(close_all)
 
 
-def _as_pnm(data: bytes) -> bytes:
-    """The image decoded, in the plainest format DALI knows."""
-    image = pillow.decode(data)
-    pnm: bytes = b"P6 %d %d 255\n" % image.size + image.tobytes()
-    return pnm
+def _as_pnm(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """Pixels in the plainest format DALI knows."""
+    height, width, _ = pixels.shape
+    return b"P6 %d %d 255\n" % (width, height) + pixels.tobytes()

@@ -15,8 +15,7 @@ from mixops.kernels.augment.eager import augment
 from pipelines import pillow
 
 from ..read_ahead import read_steps
-from ..sources.folder import read_index
-from ..sources.headers import check_bytes
+from ..sources.plain import read_image
 from ..step import StepPlan
 from .base import BackendConfig, Decoded
 
@@ -25,7 +24,6 @@ class Torchvision:
     """Decodes and crops with Pillow on the CPU."""
 
     eager = True
-    read_index = staticmethod(read_index)
 
     def __init__(self, config: BackendConfig) -> None:
         self._config = config
@@ -41,10 +39,7 @@ class Torchvision:
         """Nothing outlives an epoch."""
 
     def _load(self, plan: StepPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        index, sample = self._config.index, int(plan.ids[row])
-        data = index.read(sample)
-        check_bytes(data, tuple(index.sizes[sample].tolist()))
-        pixels = pillow.crop(pillow.decode(data), plan.crops, row)
+        pixels = pillow.crop(read_image(self._config.source, int(plan.ids[row])), plan.crops, row)
         if plan.augment is None:
             return pixels
         return augment(pixels[None], plan.augment.rows(slice(row, row + 1)))[0]

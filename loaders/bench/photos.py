@@ -16,7 +16,7 @@ from PIL import Image
 from mixops import Key
 from mixops.key import Stream
 
-from ..sources.folder import run_with_progress
+from ..sources.progress import Turn, run_with_progress
 
 _HEIGHT, _WIDTH, _QUALITY = 375, 500, 89
 _CHUNK = 16
@@ -25,9 +25,10 @@ _CHUNK = 16
 def write_photos(root: Path, count: int, classes: int = 8) -> Path:
     """Writes ``count`` images to class folders under ``root`` unless they are there; shows progress."""
 
-    def write(chunk: np.ndarray) -> int:
+    def write(chunk: np.ndarray, turn: Turn) -> int:
         for i in chunk.tolist():
             path = root / f"{i % classes:03d}" / f"{i:06d}.jpg"
+            turn(str(path))
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = path.with_suffix(".part")

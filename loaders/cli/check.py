@@ -1,6 +1,6 @@
 """``mixstage check``: reads a whole data set with all cores and lists the files that a loader could not use.
 
-Every file is read to its end, its header walked, its checksums compared where its format has some, and its pixels decoded
+Every file is read to its end, its markers walked, its checksums compared where its format has some, and its pixels decoded
 with Pillow, whose JPEG decoder is the one DALI and FFCV use on the CPU. Bits that rotted inside the image data without
 breaking its coding show in the picture only; no decoder can tell.
 """
@@ -18,17 +18,19 @@ import typer
 from jaxtyping import Int64
 
 from pipelines.bad_file import BadFile
-from pipelines.pillow import decode as decode_pixels
 
-from ..sources.folder import Index, read_index, run_with_progress
-from ..sources.headers import check_bytes
+from ..printable import printable
+from ..sources.base import Source
+from ..sources.plain import read_pixels, read_plain
+from ..sources.progress import Turn, run_with_progress
+from ..sources.registry import open_source
 
 _CHUNK = 64
 
 
 def check(
-    root: Annotated[Path, typer.Argument(help="Data set to read: an image folder with one sub-folder per class.")],
-    decode: Annotated[bool, typer.Option(help="Decode the pixels too, which finds more and takes longer.")] = True,
+    root: Annotated[Path, typer.Argument(help="Data set to read: a folder of class folders, tar shards, a .beton file.")],
+    decode: Annotated[bool, typer.Option(help="Decode plain JPEGs too, which finds more and takes longer.")] = True,
     num_threads: Annotated[int, typer.Option(help="Threads that read; 0 takes all cores.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
 ) -> None:
@@ -36,44 +38,36 @@ def check(
     if num_threads < 0:
         raise ValueError(f"num_threads must be at least 0, got {num_threads}")
     began = time.perf_counter()
-    index = read_index(root)
-    bad = find_bad(index, decode=decode, num_threads=num_threads or len(os.sched_getaffinity(0)))
+    source = open_source(root)
+    bad = find_bad(source, decode=decode, num_threads=num_threads or len(os.sched_getaffinity(0)))
     seconds = time.perf_counter() - began
-    files = {index.name(sample): reason for sample, reason in bad.items()}
+    files = {printable(source.name(sample)): reason for sample, reason in bad.items()}
     for name, reason in files.items():
         typer.echo(f"{name}: {reason}")
     typer.echo(
-        f"{len(index)} images in {len(index.classes)} classes read in {seconds:.1f} s, {len(bad)} of them bad", err=True
+        f"{len(source)} images in {len(source.classes)} classes read in {seconds:.1f} s, {len(bad)} of them bad", err=True
     )
     if json_file is not None:
         json_file.write_text(
-            json.dumps({"root": str(root), "images": len(index), "seconds": seconds, "bad": files}, indent=1)
+            json.dumps({"root": printable(str(root)), "images": len(source), "seconds": seconds, "bad": files}, indent=1)
         )
     raise typer.Exit(1 if bad else 0)
 
 
-def find_bad(index: Index, *, decode: bool, num_threads: int) -> dict[int, str]:
+def find_bad(source: Source, *, decode: bool, num_threads: int) -> dict[int, str]:
     """The bad samples of a data set with reasons, by id; a bar on a terminal shows how far it is."""
     bad: dict[int, str] = {}
+    read = read_pixels if decode else read_plain
 
-    def check_chunk(chunk: Int64[np.ndarray, " c"]) -> int:
+    def check_chunk(chunk: Int64[np.ndarray, " c"], turn: Turn) -> int:
         for sample in chunk.tolist():
-            reason = _what_is_wrong(index, sample, decode)
-            if reason is not None:
-                bad[sample] = reason
+            turn(source.name(sample))
+            try:
+                read(source, sample)
+            except BadFile as reason:
+                bad[sample] = str(reason)
         return len(chunk)
 
-    chunks = np.split(np.arange(len(index)), range(_CHUNK, len(index), _CHUNK))
-    run_with_progress(check_chunk, chunks, len(index), "reading images", num_threads)
+    chunks = np.split(np.arange(len(source)), range(_CHUNK, len(source), _CHUNK))
+    run_with_progress(check_chunk, chunks, len(source), "reading images", num_threads)
     return dict(sorted(bad.items()))
-
-
-def _what_is_wrong(index: Index, sample: int, decode: bool) -> str | None:
-    try:
-        data = index.read(sample)
-        height, width = check_bytes(data)
-        if decode and decode_pixels(data).size != (width, height):
-            return f"header says {height} x {width} pixels, which is not what it decodes to"
-    except BadFile as reason:
-        return str(reason)
-    return None

@@ -25,6 +25,7 @@ from mixops.augment.crop_plan import CropPlan
 from mixops.augment.plan import AugmentPlan
 
 from ..crop_rows import already_cut, crop_rows
+from .fork import forget_after_fork
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +166,7 @@ def _build(source: Any, inputs: int, options: DecodeOptions) -> Any:
     with pipe:
         pipe.set_outputs(_graph(source, inputs, options))
     pipe.build()
+    forget_after_fork(pipe)
     return pipe
 
 
@@ -208,6 +210,7 @@ def undecodable(images: Sequence[bytes], device_id: int | None) -> list[int]:
         if pipe is None:
             pipe = graph()
             pipe.build()
+            forget_after_fork(pipe)
         pipe.feed_input("data", [np.frombuffer(data, np.uint8)])
         if not _runs(pipe):
             bad.append(i)

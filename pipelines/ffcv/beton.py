@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
 from ..bad_file import BadFile
+from ..jpeg import frame_size
 
 VERSION = 2
 JPEG, RAW = 0, 1
@@ -212,7 +213,7 @@ class Beton:
                 raise BadFile(f"has {len(record)} bytes for {height} x {width} raw pixels")
         elif images.mode[sample] != JPEG:
             raise BadFile(f"has the unknown mode {images.mode[sample]}")
-        elif jpeg_size(record) != (height, width):
+        elif frame_size(record) != (height, width):
             raise BadFile(f"its JPEG header does not say {height} x {width} pixels")
         elif record.rfind(b"\xff\xd9") < 0:  # the end marker, which compressed data cannot contain
             raise BadFile("its JPEG ends early")
@@ -236,23 +237,6 @@ class Beton:
 def checksum(row: UInt8[np.ndarray, " bytes"], record: bytes) -> int:
     """CRC-32 of a sample's metadata row followed by its record."""
     return zlib.crc32(record, zlib.crc32(row.tobytes()))
-
-
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of the frame that a JPEG header declares, None where there is none to be found."""
-    at = 2
-    try:
-        if data[:2] != b"\xff\xd8":
-            return None
-        while data[at] == 0xFF:
-            marker = data[at + 1]
-            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-                height, width = struct.unpack_from(">HH", data, at + 5)
-                return height, width
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-    except (struct.error, IndexError):
-        pass
-    return None
 
 
 def _text(name: UInt8[np.ndarray, " 16"]) -> str:

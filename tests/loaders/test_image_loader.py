@@ -21,7 +21,7 @@ from support.images import make_jpeg_folder
 from torchvision.transforms import functional as F
 
 from loaders import ImageLoader
-from loaders.sources.folder import Index
+from loaders.sources import Folder
 from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
 from mixops.key import Key
 from mixops.plan import concatenate
@@ -318,8 +318,8 @@ def test_nothing_is_left_behind(roots, backend, leave):
 def test_ctrl_c_while_waiting(jpeg_folder, monkeypatch):
     """The interrupt comes in the middle of a wait; the traceback that is kept does not keep the thread."""
     gate = threading.Event()
-    read = Index.read
-    monkeypatch.setattr(Index, "read", lambda self, sample: (gate.wait(0.5) and b"") or read(self, sample))
+    read = Folder.read
+    monkeypatch.setattr(Folder, "read", lambda self, sample: (gate.wait(0.5) and b"") or read(self, sample))
 
     def interrupt(*_):  # what SIGINT's own handler does; processes that run tests in parallel ignore the signal
         raise KeyboardInterrupt
@@ -362,12 +362,12 @@ def test_interrupts_at_any_moment(jpeg_folder):
 
 def test_leaving_while_a_read_hangs(jpeg_folder, monkeypatch, caplog):
     """Leaving takes no longer than the timeout, and says what is left."""
-    gate, hanging, read, reads = threading.Event(), threading.Event(), Index.read, itertools.count()
+    gate, hanging, read, reads = threading.Event(), threading.Event(), Folder.read, itertools.count()
 
     def two_steps(self, sample):
         return read(self, sample) if next(reads) < 16 else hanging.set() or (gate.wait(60) and b"")
 
-    monkeypatch.setattr(Index, "read", two_steps)
+    monkeypatch.setattr(Folder, "read", two_steps)
     one = loader(jpeg_folder, "torchvision", timeout=3.0, prefetch=1, batch_size=8, num_threads=1)  # which reads in order
     iterator = iter(one)
     next(iterator)
@@ -384,7 +384,7 @@ def test_leaving_while_a_read_hangs(jpeg_folder, monkeypatch, caplog):
 
 def test_backend_that_hangs(jpeg_folder, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(Index, "read", lambda self, sample: gate.wait(20) and b"")
+    monkeypatch.setattr(Folder, "read", lambda self, sample: gate.wait(20) and b"")
     one = loader(jpeg_folder, "torchvision", timeout=0.3)
     began = time.perf_counter()
     with pytest.raises(
@@ -403,7 +403,6 @@ def test_process_ends(jpeg_folder, how):
     code = f"""
 import sys, os, time
 from loaders import ImageLoader
-from loaders.sources.folder import Index
 one = ImageLoader({str(jpeg_folder)!r}, batch_size=4, size=32, device="cpu")
 iterator = iter(one)
 next(iterator)

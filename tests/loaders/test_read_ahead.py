@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,18 +17,19 @@ from loaders.backends.base import BackendConfig
 from loaders.bad_files import BadFiles
 from loaders.read_ahead import read_steps
 from loaders.schedule import Schedule
-from loaders.sources.folder import Index
-from loaders.step import StepPlanner, replacement
+from loaders.sources.base import Listing
+from loaders.step import StepPlanner, replacements
 from mixops.augment.crops import RandomResizedCrop
 from mixops.key import Key
 from pipelines.bad_file import BadFile
 
 
-def reading_config(n=50, batch=8, threads=3, timeout=30.0, ahead=2, **schedule):
+def reading_config(n=50, batch=8, threads=3, timeout=30.0, ahead=2, on_error="skip", max_bad=100, **schedule):
     files = np.array([b"%03d.jpg" % i for i in range(n)])
-    index = Index("/data", files, np.arange(n) % 5, np.full((n, 2), 40), tuple("abcde"))
-    planner = StepPlanner(Schedule(n, batch, **schedule), index.sizes, (8, 8), RandomResizedCrop(), 0.5)
-    return BackendConfig(index, planner, BadFiles(index.name, "skip"), torch.device("cpu"), None, threads, ahead, timeout)
+    source = Listing("/data", files, np.arange(n) % 5, np.full((n, 2), 40), tuple("abcde"))
+    planner = StepPlanner(Schedule(n, batch, **schedule), source.sizes, (8, 8), RandomResizedCrop(), 0.5)
+    bad = BadFiles(source.name, on_error, max_bad)
+    return BackendConfig(source, planner, bad, torch.device("cpu"), None, threads, ahead, timeout)
 
 
 def reading():
@@ -64,7 +68,7 @@ def test_reads_no_further_ahead_than_told():
 @pytest.mark.parametrize("known", [set(), {3, 4}, set(range(10))])
 @pytest.mark.parametrize("ahead", [0, 4])
 def test_replacement_does_not_depend_on_what_was_known(known, ahead):
-    """Ten bad samples of fifty, found on the way or known before: the same steps, and the law of replacement.py."""
+    """Ten bad samples of fifty, found on the way or known before: the same steps, and the law of ``replacements``."""
     bad = set(range(10))
 
     def load(plan, row):
@@ -79,11 +83,10 @@ def test_replacement_does_not_depend_on_what_was_known(known, ahead):
         expected = one.planner.schedule.ids(0, s.plan.step).tolist()
         rejected = []
         for row, sample in enumerate(expected):
-            attempt = 0
+            others = iter(replacements(Key(3, 0, s.plan.step, row), 50))
             while sample in bad:
                 rejected.append(sample)
-                sample = replacement(Key(3, 0, s.plan.step, row), attempt, 50)
-                attempt += 1
+                sample = next(others)
             expected[row] = sample
         assert s.items == s.plan.ids.tolist() == expected
         assert s.plan.rejected == tuple(dict.fromkeys(rejected))
@@ -92,10 +95,10 @@ def test_replacement_does_not_depend_on_what_was_known(known, ahead):
 
 def test_windows_are_those_of_the_replacement():
     one = reading_config()
-    one.index.sizes[:] = np.random.default_rng(0).integers(10, 90, (50, 2))
+    one.source.sizes[:] = np.random.default_rng(0).integers(10, 90, (50, 2))
     draw = one.planner.draw(0, 0, bad=set(range(25)))
     top, left, height, width = draw.windows.T
-    sizes = one.index.sizes[draw.ids]
+    sizes = one.source.sizes[draw.ids]
     assert (draw.ids >= 25).all()
     assert (top + height <= sizes[:, 0]).all()
     assert (left + width <= sizes[:, 1]).all()
@@ -105,9 +108,63 @@ def test_nothing_but_bad_files():
     def load(plan, row):
         raise BadFile("broken")
 
-    with pytest.raises(RuntimeError, match="found no good sample for row 0 of step 0 in 1000 attempts"):
+    message = r"found no good sample for row 0 of step 0 in 1000 attempts: 50 files are bad, /data/000.jpg: broken"
+    with pytest.raises(RuntimeError, match=message):
         list(read_steps(reading_config(), 0, 0, load))
     assert reading() == []
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("threads", [1, 5])
+def test_where_bad_files_are_refused_the_first_is_named_in_its_turn(known, threads):
+    """All files of the third step are bad, those of the fourth, too: one step's worth of them is opened, no others tried."""
+    one, opened = reading_config(on_error="raise", threads=threads, ahead=1), []
+    bad = {int(sample) for step in (2, 3) for sample in one.planner.draw(0, step).ids}
+    if known:
+        one.bad.known.update(dict.fromkeys(bad, "not there"))
+
+    def load(plan, row):
+        opened.append(int(plan.ids[row]))
+        if opened[-1] in bad:
+            raise BadFile("not there")
+        return row
+
+    steps = read_steps(one, 0, 0, load)
+    assert [next(steps).plan.step for _ in range(2)] == [0, 1]
+    first = one.source.name(int(one.planner.draw(0, 2).ids[0]))
+    with pytest.raises(RuntimeError, match=rf"^{first}: not there \(on_error='skip'"):
+        next(steps)
+    assert len(set(opened) & bad) <= 16
+    assert len(opened) == len(set(opened))
+    assert reading() == []
+
+
+@pytest.mark.parametrize("n", [50, 5000])
+def test_a_step_is_given_up_when_it_alone_has_too_many_bad_files(n):
+    opened = []
+
+    def load(plan, row):
+        opened.append(row)
+        raise BadFile("gone")
+
+    with pytest.raises(
+        RuntimeError, match=r"\d+ files are bad, more than max_bad=20; the first are /data/\d+.jpg, .*\(gone; "
+    ):
+        list(read_steps(reading_config(n=n, max_bad=20, ahead=0), 0, 0, load))
+    assert 20 < len(opened) <= 20 + 2 * 8
+
+
+def test_many_bad_files_cost_no_more_than_their_reading():
+    """Every file of 3,000 is bad and allowed to be: each is opened once, and the error says what is wrong with them."""
+    opened = []
+
+    def load(plan, row):
+        opened.append(int(plan.ids[row]))
+        raise BadFile("gone")
+
+    with pytest.raises(RuntimeError, match=r"\d+ files are bad, /data/0\d+.jpg: gone"):
+        list(read_steps(reading_config(n=3000, batch=64, max_bad=10**6, ahead=0), 0, 0, load))
+    assert len(opened) < 2 * 3000
 
 
 def test_errors_of_another_kind_are_not_hidden():
@@ -121,8 +178,8 @@ def test_errors_of_another_kind_are_not_hidden():
 
 def test_slow_file_is_named():
     gate = threading.Event()
-    one = reading_config(timeout=0.2, ahead=1)
-    slow = int(one.planner.draw(0, 1).ids[4])
+    one = reading_config(timeout=2, ahead=1)
+    slow = int(one.planner.draw(0, 1).ids[4])  # neither the first nor the last of its slice
 
     def load(plan, row):
         if plan.ids[row] == slow:
@@ -131,8 +188,9 @@ def test_slow_file_is_named():
 
     steps = read_steps(one, 0, 0, load)
     assert next(steps).plan.step == 0
-    first_of_slice = one.index.name(int(one.planner.draw(0, 1).ids[3]))
-    with pytest.raises(TimeoutError, match=rf"waited 0.2 s for the files of epoch 0, step 1; slow is {first_of_slice}"):
+    with pytest.raises(
+        TimeoutError, match=rf"waited 2 s for the files of epoch 0, step 1; slow is {one.source.name(slow)}$"
+    ):
         next(steps)
     gate.set()
     deadline = time.monotonic() + 5
@@ -157,3 +215,27 @@ def test_closing_does_not_read_on():
     steps.close()
     assert reading() == []
     assert len(count) < 110
+
+
+_STUCK = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+import test_read_ahead as tests
+def load(plan, row):
+    if plan.ids[row] == 7:
+        threading.Event().wait()  # a server that never answers
+    return row
+try:
+    list(tests.read_steps(tests.reading_config(timeout=1), 0, 0, load))
+except TimeoutError as error:
+    print(error)
+    sys.exit(3)
+"""
+
+
+def test_a_read_that_never_returns_does_not_keep_the_process():
+    done = subprocess.run(
+        [sys.executable, "-c", _STUCK, str(Path(__file__).parent)], capture_output=True, text=True, timeout=200
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "slow is /data/007.jpg" in done.stdout

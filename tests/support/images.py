@@ -97,7 +97,7 @@ def damage(path: Path, kind: str) -> None:
         "half": lambda: data[: (scan + len(data)) // 2],
         "empty": lambda: b"",
         "bit rot": lambda: _rot(data, scan),
-        "gif": lambda: encoded(picture(len(data)), "GIF"),
+        "icon": lambda: encoded(picture(len(data)), "ICO"),
         "zero-sized": lambda: _with_frame_size(data, 0, 0),
         "wrong size": lambda: _with_frame_size(data, 8, 8),
         "html inside": lambda: data[:2] + b"<html>404 Not Found</html>" * 20 + data[-2:],
@@ -107,7 +107,7 @@ def damage(path: Path, kind: str) -> None:
 
 
 DAMAGE = (
-    "garbage", "html", "header only", "half", "empty", "missing", "bit rot", "gif", "zero-sized", "wrong size",
+    "garbage", "html", "header only", "half", "empty", "missing", "bit rot", "icon", "zero-sized", "wrong size",
     "html inside", "wrong extension", "folder",
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from loaders.cli.check import find_bad
 from loaders.cli.main import app
-from loaders.sources.folder import read_index
+from loaders.sources import Folder
 
 
 def run(*arguments):
@@ -51,10 +51,10 @@ def test_threads_change_nothing(tmp_path):
     folder = make_jpeg_folder(tmp_path, 300)
     for path in sorted(folder.rglob("*.jpg"))[::7]:
         damage(path, "half")
-    index = read_index(folder)
-    one, many = (find_bad(index, decode=True, num_threads=n) for n in (1, 8))
+    source = Folder(folder)
+    one, many = (find_bad(source, decode=True, num_threads=n) for n in (1, 8))
     assert list(one.items()) == list(many.items())
-    assert [Path(index.name(i)).name for i in one] == [p.name for p in sorted(folder.rglob("*.jpg"))[::7]]
+    assert [Path(source.name(i)).name for i in one] == [p.name for p in sorted(folder.rglob("*.jpg"))[::7]]
 
 
 def test_bad_arguments():

@@ -11,8 +11,8 @@ from PIL import Image
 from support.images import damage, encoded, make_jpeg_folder, picture
 from torchvision.datasets import ImageFolder
 
+from loaders.sources import Folder
 from loaders.sources import folder as folder_source
-from loaders.sources.folder import read_index
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def test_order_and_labels_are_image_folders(awkward_folder, tmp_path):
     (deep / "a" / "linked.jpg").symlink_to(deep / "b" / "0.jpg")
     (deep / "b" / "linked folder").symlink_to(deep / "a", target_is_directory=True)
     for root in (awkward_folder, deep):
-        ours, theirs = read_index(root), ImageFolder(str(root))
+        ours, theirs = Folder(root), ImageFolder(str(root))
         assert [ours.name(i) for i in range(len(ours))] == [path for path, _ in theirs.samples]
         assert ours.labels.tolist() == theirs.targets
         assert list(ours.classes) == theirs.classes
 
 
 def test_sizes_are_those_stored(awkward_folder):
-    index = read_index(awkward_folder)
+    index = Folder(awkward_folder)
     for i in range(len(index)):
         with Image.open(index.name(i)) as image:
             assert index.sizes[i].tolist() == [image.height, image.width]
@@ -52,17 +52,17 @@ def test_sizes_are_those_stored(awkward_folder):
 
 
 def test_headers_are_read_once(folder, scanned):
-    first = read_index(folder)
+    first = Folder(folder)
     assert len(scanned) == 23
     scanned.clear()
-    second = read_index(folder)
+    second = Folder(folder)
     assert scanned == []
     assert np.array_equal(first.sizes, second.sizes)
     assert first.digest == second.digest
 
 
 def test_only_what_changed_is_read_again(folder, scanned):
-    before = read_index(folder)
+    before = Folder(folder)
     scanned.clear()
     (folder / "0" / "00000.jpg").write_bytes(encoded(picture(99, 44, 55)))  # another length
     path = folder / "1" / "00001.jpg"
@@ -70,7 +70,7 @@ def test_only_what_changed_is_read_again(folder, scanned):
     (folder / "2" / "new.jpg").write_bytes(encoded(picture(98, 31, 32)))
     (folder / "3" / "00003.jpg").unlink()
     (folder / "4" / "00004.jpg").rename(folder / "4" / "moved.jpg")
-    after = read_index(folder)
+    after = Folder(folder)
     assert sorted(scanned) == ["00000.jpg", "00001.jpg", "moved.jpg", "new.jpg"]
     names = [os.path.basename(after.name(i)) for i in range(len(after))]
     assert after.sizes[names.index("00000.jpg")].tolist() == [55, 44]
@@ -78,7 +78,7 @@ def test_only_what_changed_is_read_again(folder, scanned):
     assert len(after) == 23 and "00003.jpg" not in names
     assert before.digest != after.digest
     scanned.clear()
-    read_index(folder)
+    Folder(folder)
     assert scanned == []
 
 
@@ -86,50 +86,50 @@ def test_broken_headers_are_recorded_and_looked_at_again(folder, scanned):
     damage(folder / "0" / "00000.jpg", "garbage")
     damage(folder / "1" / "00001.jpg", "empty")
     (folder / "2" / "dangling.jpg").symlink_to(folder / "nothing.jpg")
-    index = read_index(folder)
+    index = Folder(folder)
     assert [os.path.basename(index.name(i)) for i in index.broken] == ["00000.jpg", "00001.jpg", "dangling.jpg"]
     assert [reason.split(",")[0] for reason in index.broken.values()] == [
         "is no image of an accepted format", "is empty", "cannot be read: No such file or directory",
     ]  # fmt: skip
     assert (index.sizes[list(index.broken)] == 0).all()
     scanned.clear()
-    assert read_index(folder).broken == index.broken
+    assert Folder(folder).broken == index.broken
     assert sorted(scanned) == ["00000.jpg", "00001.jpg", "dangling.jpg"]
     (folder / "1" / "00001.jpg").write_bytes(encoded(picture(1)))
-    assert len(read_index(folder).broken) == 2
+    assert len(Folder(folder).broken) == 2
 
 
 def test_digest_is_of_names_and_labels(tmp_path):
     one, two = (make_jpeg_folder(tmp_path / name, 10, seed=seed) for name, seed in (("one", 0), ("two", 50)))
-    assert read_index(one).digest == read_index(two).digest
+    assert Folder(one).digest == Folder(two).digest
     (one / "0").rename(one / "00")
-    assert read_index(one).digest != read_index(two).digest
+    assert Folder(one).digest != Folder(two).digest
 
 
 def test_cache_that_cannot_be_read_is_no_error(folder, tmp_path, scanned, caplog):
     cache = tmp_path / "cache"
-    read_index(folder, cache=cache)
+    Folder(folder, cache=cache)
     (file,) = cache.glob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
     scanned.clear()
-    read_index(folder, cache=cache)
+    Folder(folder, cache=cache)
     assert len(scanned) == 23
     assert "cannot use the index cache" in caplog.text
     scanned.clear()
-    read_index(folder, cache=cache)
+    Folder(folder, cache=cache)
     assert scanned == []
 
 
 def test_cache_that_cannot_be_written_is_no_error(folder, tmp_path, caplog):
     (tmp_path / "file").write_text("not a folder")
-    assert len(read_index(folder, cache=tmp_path / "file")) == 23
+    assert len(Folder(folder, cache=tmp_path / "file")) == 23
     assert "cannot write the index cache" in caplog.text
     assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_two_that_come_at_once_read_the_headers_once(folder, tmp_path, scanned):
     results = []
-    threads = [threading.Thread(target=lambda: results.append(read_index(folder, cache=tmp_path / "c"))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: results.append(Folder(folder, cache=tmp_path / "c"))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -151,7 +151,7 @@ def test_bad_roots_are_named(tmp_path, make, message):
     root = tmp_path / "root"
     make(root)
     with pytest.raises(ValueError, match=message) as error:
-        read_index(root)
+        Folder(root)
     assert str(root) in str(error.value)
 
 
@@ -159,4 +159,4 @@ def test_class_without_images_is_named(folder):
     (folder / "5 empty").mkdir()
     (folder / "5 empty" / "readme.txt").write_text("")
     with pytest.raises(ValueError, match="whose class '5 empty' has none"):
-        read_index(folder)
+        Folder(folder)

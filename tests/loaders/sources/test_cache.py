@@ -1,0 +1,142 @@
+"""The file that keeps what was read, and its lock: whole or not at all, for one at a time, whatever lies in its place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loaders.sources.cache import cache_file, locked, read_cache, write_cache
+
+ARRAYS = {"files": np.array([b"a.jpg", b"b.jpg"]), "sizes": np.array([[1, 2], [3, 4]], np.int32), "none": np.zeros((0, 3))}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    write_cache(tmp_path / "x.npz", **ARRAYS)
+    for names in (("files", "sizes", "none"), ("none", "files", "sizes")):
+        stored = read_cache(tmp_path / "x.npz", *names)
+        assert list(stored) == list(names)
+        for name in names:
+            np.testing.assert_array_equal(stored[name], ARRAYS[name])
+    assert os.listdir(tmp_path) == ["x.npz"]
+
+
+def test_there_need_not_be_a_place() -> None:
+    write_cache(None, **ARRAYS)
+    assert read_cache(None, "files") == {}
+    with locked(None, "x", 1) as alive:
+        alive()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sizes": ARRAYS["sizes"][:1]}, {"sizes": ARRAYS["sizes"].ravel()}, {"sizes": ARRAYS["sizes"] + 1},
+        {"sizes": ARRAYS["sizes"] * np.nan}, {"files": np.array([b"a.jpg", b"c.jpg"])}, {"checksum": np.zeros(3)},
+    ],
+)  # fmt: skip
+def test_other_contents_are_not_used(
+    tmp_path: Path, change: dict[str, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_cache(tmp_path / "x.npz", **ARRAYS)
+    with np.load(tmp_path / "x.npz") as stored:
+        np.savez(tmp_path / "y.npz", **{**stored, **change})
+    assert read_cache(tmp_path / "y.npz", *ARRAYS) == {}
+    assert "cannot use the index cache" in caplog.text and "making it anew" in caplog.text
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    def full(file, **_: object) -> None:
+        file.write(b"some")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    write_cache(tmp_path / "x.npz", **ARRAYS)
+    assert os.listdir(tmp_path) == []
+    assert "No space left" in caplog.text
+
+
+def test_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIXSTAGE_CACHE", str(tmp_path))
+    one, other = cache_file("/data/train", None), cache_file("/data/val", None)
+    assert one is not None and other is not None and one != other and one.parent == tmp_path
+    given = cache_file("/data/train", tmp_path / "given")
+    assert given == tmp_path / "given" / one.name
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    inside, most = [], []
+
+    def run() -> None:
+        with locked(tmp_path / "folder" / "x.npz", "data", 60):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 6
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from loaders.sources.cache import locked
+with locked(Path(sys.argv[1]), "data", 60) as alive:
+    print("held", flush=True)
+    for _ in range(int(sys.argv[2])):
+        time.sleep(0.2)
+        alive()
+    sys.stdin.read()
+"""
+
+
+def hold(file: Path, times: int) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(file), str(times)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_lock_that_is_held_for_ever_is_not_waited_for(tmp_path: Path) -> None:
+    """The wait begins anew whenever the holder makes progress, and says what it was for."""
+    process = hold(tmp_path / "x.npz", 15)  # three seconds
+    began = time.monotonic()
+    with (
+        pytest.raises(TimeoutError, match=rf"waited 1 s for another process that reads my data .*{tmp_path}/x.lock"),
+        locked(tmp_path / "x.npz", "my data", 1),
+    ):
+        pass
+    assert time.monotonic() - began > 2
+    process.communicate("", timeout=60)
+    with locked(tmp_path / "x.npz", "my data", 1):  # it is gone
+        pass
+
+
+def test_a_lock_file_that_is_another_file_stays_what_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    precious = tmp_path / "precious"
+    for plant in (os.symlink, os.link):
+        precious.write_text("precious")
+        plant(precious, tmp_path / "x.lock")
+        with locked(tmp_path / "x.npz", "data", 1):
+            pass
+        assert precious.read_text() == "precious"
+        os.unlink(tmp_path / "x.lock")
+    assert "cannot lock" in caplog.text
+
+
+def test_without_a_folder_nobody_waits(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with locked(tmp_path / "file" / "x.npz", "data", 1), locked(tmp_path / "file" / "x.npz", "data", 1):
+        pass
