@@ -10,7 +10,7 @@ NumPy takes 2 us, however few its numbers.
 from __future__ import annotations
 
 from math import isqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32, Shaped
@@ -18,14 +18,33 @@ from jaxtyping import Float32, Shaped
 from .masks import DV, FLOATS, V0, Y0, A
 from .runtime.checks import MOST, check_count, shown
 
-if TYPE_CHECKING:
-    from .plan import MixPlan
+
+class PlanFields(Protocol):
+    """What is looked at: the fields of a ``MixPlan``."""
+
+    @property
+    def partner(self) -> Any: ...
+    @property
+    def weight(self) -> Any: ...
+    @property
+    def lam(self) -> Any: ...
+    @property
+    def params(self) -> Any: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def dense(self) -> Any: ...
+    @property
+    def moves(self) -> Any: ...
+
 
 _INT64, _INT32, _UINT8 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8)
 _FLOAT64, _FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 
 
-def check_plan(plan: MixPlan) -> None:
+def check_plan(plan: PlanFields) -> None:
     """Raises ``ValueError`` or ``TypeError`` naming the field unless every number of the plan makes sense."""
     b, k = _check_arrays(plan)
     if plan.dense is not None:
@@ -44,7 +63,7 @@ def check_plan(plan: MixPlan) -> None:
     _check_masks(plan.weight, plan.lam, plan.params)
 
 
-def _check_arrays(plan: MixPlan) -> tuple[int, int]:
+def _check_arrays(plan: PlanFields) -> tuple[int, int]:
     """The fields that every plan has: their types, dtypes and shapes."""
     check_count("height", plan.height, 1, MOST)
     check_count("width", plan.width, 1, MOST)
