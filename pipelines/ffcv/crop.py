@@ -93,5 +93,6 @@ class PlannedCrop(SimpleRGBImageDecoder):
 
     def failures(self, memory: tuple[Any, ...], slot: int, ids: np.ndarray) -> list[int]:
         """The samples of a batch that could not be decoded."""
-        failed: list[int] = ids[memory[STATUS][slot][: len(ids), 0] != 0].tolist()
+        # a stage that compiles something leaves frames behind, which refer to the memory until they are collected
+        failed: list[int] = ids[memory[STATUS].last(slot)[: len(ids), 0] != 0].tolist()
         return failed

@@ -36,6 +36,13 @@ class SlotMemory:
             return array.view(self._dtype)
         return torch.from_numpy(array).view(self._dtype)  # a new storage, so that all its tensors together hold the array
 
+    def last(self, slot: int) -> np.ndarray:
+        """The array that ``memory[slot]`` gave last on the CPU, whoever still looks at it."""
+        array = self._arrays[slot]
+        if array is None:
+            raise ValueError(f"slot must be one that was asked for, got {slot}")
+        return array.view(self._dtype)
+
     def _new(self) -> np.ndarray:
         """Memory of our shape, as integers of the element's size: NumPy has no bfloat16."""
         integer = torch.uint8 if self._dtype.itemsize == 1 else getattr(torch, f"int{8 * self._dtype.itemsize}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from mixops import CutMix, MixUp
 from pipelines.ffcv import MixImage, MixLabel
 from pipelines.ffcv.beton import Beton
 from pipelines.ffcv.epoch import EpochThread
+from pipelines.ffcv.memory import SlotMemory
 
 __all__ = ["interpreted"]
 
@@ -247,6 +249,23 @@ def test_verify_off_leaves_it_to_the_decoder(folder: Path, tmp_path: Path) -> No
     damage(path, 5, 0.0)
     with pytest.raises(RuntimeError, match="libffcv cannot decode sample 5"):
         kept(loader(path, mixer=MixUp(1.0), verify=False))
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_who_holds_a_batchs_memory_does_not_make_it_fail(beton: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that compiles leaves frames behind, which hold what FFCV gave all stages; new memory says nothing of them."""
+    fresh = SlotMemory._new
+
+    def filled(self: SlotMemory) -> np.ndarray:
+        array = fresh(self)
+        array.fill(1)
+        return array
+
+    monkeypatch.setattr(SlotMemory, "_new", filled)
+    frames = []
+    keep = Stage(lambda seen: frames.append(sys._getframe()))
+    assert len(kept(loader(beton, ToTensor(), keep, MixImage(), mixer=MixUp(1.0)))) == 3
+    assert len(frames) == 3
 
 
 @pytest.mark.usefixtures("interpreted")
