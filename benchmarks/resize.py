@@ -140,9 +140,9 @@ def run(source: Path, rounds: int, revision: str) -> Report:
         "largest difference",
     ]
     notes = [
-        f"CPU time of one thread, {len(cuts)} windows of {sides[0]:.0f} x {sides[1]:.0f} pixels on average, cut out already, "
-        f"to {SIZE[0]} x {SIZE[1]}; medians of {rounds} alternated rounds (quartiles in brackets). Pillow and torch allocate "
-        "their results image by image, mixstage for the batch.",
+        f"CPU time of one thread, {len(cuts)} windows of {sides[0]:.0f} x {sides[1]:.0f} pixels on average, cut out before, "
+        f"to {SIZE[0]} x {SIZE[1]}. Medians of {rounds} alternated rounds, quartiles in brackets. Pillow and torch make "
+        "an image a result, mixstage a batch.",
     ]
     if before is not None:
         notes.append(f"*mixstage, before* is the kernel of commit {revision}, which made the pass across first always.")

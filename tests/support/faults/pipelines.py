@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from .base import Fault
 
-RESIZE = ("pipelines/test_resize.py", "pipelines/test_resize_rows.py")
-ROWS = ("pipelines/test_resize_rows.py",)
+RESIZE = "pipelines/test_resize.py"
+CUT, BOXES = (f"{RESIZE}::test_is_pillow_on_cut_windows",), (f"{RESIZE}::test_is_pillow_on_boxes",)
+CROPS, SIDES = (f"{RESIZE}::test_is_a_crop_of_the_resized_image",), (f"{RESIZE}::test_is_pillow_on_sizes",)
+ORDER, EDGES = (
+    (f"{RESIZE}::test_the_order_of_the_passes",),
+    (f"{RESIZE}::test_on_other_processors_and_at_the_edges_of_memory",),
+)
+NAMED = (f"{RESIZE}::test_bad_arguments_are_named",)
+THREADS = (f"{RESIZE}::test_rows_have_filters_of_their_own_and_threads_share_them",)
 PILLOW = ("pipelines/test_pillow_crops.py",)
 DECODE = ("pipelines/dali/test_decode.py",)
 PLANS = ("pipelines/dali/test_plans.py",)
@@ -26,10 +33,23 @@ RECORDS = (f"{BETON}::test_any_flipped_bit_of_a_sample_is_found", f"{BETON}::tes
 # one line a fault
 # ruff: noqa: E501
 FAULTS = (
-    Fault("resize: sums are not rounded", "pipelines/resize.py", "_HALF = np.int32(1 << (_BITS - 1))", "_HALF = np.int32(0)", RESIZE),
-    Fault("resize: never mirrored", "pipelines/resize_rows.py", "bool(crops.flips[i])", "False", ROWS),
-    Fault("resize: a cut image is cut again", "pipelines/resize_rows.py", "np.zeros_like(crops.windows[:, :2])", "crops.windows[:, :2]", ROWS),
-    Fault("resize: all rows have the first one's window", "pipelines/resize_rows.py", "crops.windows[i]", "crops.windows[0]", ROWS),
+    Fault("resize: sums are not rounded", "pipelines/resize_kernel.py", "_constant(_SUMS, 1 << (_BITS - 1))", "_constant(_SUMS, 0)", CUT),
+    Fault("resize: negative sums are not clipped", "pipelines/resize_kernel.py", 'value = builder.select(builder.icmp_signed("<", value, low), low, value)", "value = value', CUT),
+    Fault("resize: bicubic with another a", "pipelines/resize_kernel.py", "(1.5 * x - 2.5) * x * x + 1.0", "(1.25 * x - 2.25) * x * x + 1.0", CUT),
+    Fault("resize: Lanczos with two lobes", "pipelines/resize_kernel.py", "(9.0 - 12.0 * sine * sine)", "(9.0 - 11.9 * sine * sine)", CUT),
+    Fault("resize: both edges of a box count", "pipelines/resize_kernel.py", "-0.5 < x <= 0.5", "-0.5 <= x <= 0.5", CUT),
+    Fault("resize: Hamming in double precision", "pipelines/resize_kernel.py", "float(np.float32(x)) for x in", "x for x in", SIDES),
+    Fault("resize: never mirrored", "pipelines/resize_kernel.py", "row = ow - 1 - i if mirrored else i", "row = i", CUT),
+    Fault("resize: never upside down, if down comes first", "pipelines/resize_kernel.py", "y = oh - 1 - begin - i if upside_down else begin + i", "y = begin + i", CUT),
+    Fault("resize: across first always", "pipelines/resize_kernel.py", "lost > 2 * (width - full[1])", "False", SIDES),
+    Fault("resize: down first too often", "pipelines/resize_kernel.py", "lost > 2 * (width - full[1])", "lost > width - full[1]", ORDER),
+    Fault("resize: the edges of a box in double precision", "pipelines/resize_kernel.py", "np.float32(top), np.float32(left), np.float32(top + high), np.float32(left + wide)", "top, left, top + high, left + wide", BOXES),
+    Fault("resize: a crop of a resized image is a box", "pipelines/resize_kernel.py", "if rows[0] > 0.0 and columns[0] > 0.0:", "if rows[0] > 1e9:", CROPS),
+    Fault("resize: held rows are one off", "pipelines/resize_kernel.py", "kept = min(begin, down[y, 0])", "kept = min(begin, down[y, 0] + 1)", SIDES),
+    Fault("resize: reads below the image", "pipelines/resize_kernel.py", "begin = min(max(end, down[y, 0]), rows - _LANES)", "begin = max(end, down[y, 0])", EDGES),
+    Fault("resize: reads right of the image", "pipelines/resize_kernel.py", "quick = ow - 1 if at < height - 1 else 0", "quick = ow - 1", EDGES),
+    Fault("resize: windows may leave their image", "pipelines/resize.py", "(start + side <= sizes + slack)", "(start <= sizes + slack)", NAMED),
+    Fault("resize: all filters are the first", "pipelines/resize.py", "[FILTERS[name] for name in names]", "[FILTERS[names[0]] for name in names]", THREADS),
     Fault("Pillow: mirrored upside down", "pipelines/pillow.py", "pixels[:, ::-1] if flip else pixels", "pixels[::-1] if flip else pixels", PILLOW),
     Fault("Pillow: colours as they are stored", "pipelines/pillow.py", 'image.convert("RGB")', "image.copy()", PILLOW),
     Fault("Pillow: not antialiased", "pipelines/pillow.py", "list(size), antialias=True)", "list(size), interpolation=F.InterpolationMode.NEAREST)", PILLOW),
@@ -57,6 +77,7 @@ FAULTS = (
     Fault("FFCV: planes are taken for pixels", "pipelines/ffcv/stages.py", "x = x.permute(0, 2, 3, 1) if self.planes else x", "x = x.reshape(len(x), *x.shape[2:], -1) if self.planes else x", FFCV_PLACES),
     Fault("FFCV: labels are not smoothed", "pipelines/ffcv/stages.py", "num_classes=self.num_classes, smoothing=self.smoothing)", "num_classes=self.num_classes)", (f"{FFCV}::test_without_a_mixer_nothing_is_mixed",)),
     Fault("FFCV: labels before images", "pipelines/ffcv/graph.py", "(images <= placed or not isinstance(operation(node), MixLabel))", "True", (f"{FFCV}::test_labels_are_mixed_behind_the_images_whatever_their_order",)),
+    Fault("FFCV: the status of memory asked for anew", "pipelines/ffcv/crop.py", "memory[STATUS].last(slot)", "memory[STATUS][slot]", ("pipelines/ffcv/test_ffcv_faults.py::test_who_holds_a_batchs_memory_does_not_make_it_fail",)),
     Fault("FFCV: kept batches are written over", "pipelines/ffcv/memory.py", "_references(self._arrays, slot) > _UNSHARED", "False", ("pipelines/ffcv/test_ffcv_faults.py::test_kept_batches_are_not_overwritten",)),
     Fault("FFCV: a stage's error ends the epoch", "pipelines/ffcv/epoch.py", "self.failure = error", "pass", ("pipelines/ffcv/test_ffcv_faults.py::test_what_a_stage_raises_is_raised_at_its_step",)),
     Fault("beton: checksums are not compared", "pipelines/ffcv/beton.py", "if checksum(self.rows[sample], record) != checksums[sample]:", "if False:", RECORDS),
