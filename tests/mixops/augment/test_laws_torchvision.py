@@ -8,7 +8,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from scipy import stats
 from support.augmentations import images, plan_of
@@ -19,12 +18,10 @@ from torchvision.transforms import functional as F
 
 from mixops import Key
 from mixops.augment import (
-    Augmentation,
     AugMix,
     AutoAugment,
     ColorJitter,
     RandAugment,
-    RandomErasing,
     RandomGrayscale,
     RandomSolarize,
     TrivialAugmentWide,
@@ -181,23 +178,6 @@ def test_single_operations():
         done = drawn.op[:, 0] == op
         assert abs(done.mean() - p) < 5 * 0.5 / N**0.5 and (drawn.op[~done] == Op.KEEP).all()
         assert (drawn.arg[done] == (99.5 if op == Op.SOLARIZE else 0)).all()
-
-
-@pytest.mark.parametrize("size", [(224, 224), (60, 200)])
-def test_random_erasing(size):
-    n, options = 4000, {"scale": (0.02, 0.33), "ratio": (0.3, 3.3)}
-    plan = Augmentation([RandomErasing(1.0, **options)]).draw(Key(3), np.arange(n), size)
-    image = torch.empty(3, *size)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        found = np.array([T.RandomErasing.get_params(image, *options.values(), [0.0])[:4] for _ in range(n)])
-    assert (plan.box[:, 0, 2] > 0).mean() > 0.99
-    for column in range(4):
-        assert stats.ks_2samp(plan.box[:, 0, column], found[:, column]).pvalue > 1e-4, column
-    assert stats.ks_2samp(*(x[:, 2] * x[:, 3] for x in (plan.box[:, 0], found))).pvalue > 1e-4
-    assert (plan.colour == np.rint(255 * np.array(plan.mean)).astype(np.uint8)).all()
-    some = Augmentation([RandomErasing(0.2)]).draw(Key(3), np.arange(20_000), size).box[:, 0, 2] > 0
-    assert abs(some.mean() - 0.2) < 5 * 0.4 / 20_000**0.5
 
 
 @pytest.mark.parametrize("interpolation", [InterpolationMode.NEAREST, InterpolationMode.BILINEAR, InterpolationMode.BICUBIC])
