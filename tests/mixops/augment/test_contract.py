@@ -112,6 +112,19 @@ def test_members_do_not_change_the_erasing_nor_what_is_drawn_before_them(first, 
     assert np.array_equal(everything.noise, draw([*first, *last], range(8)).noise)
 
 
+def test_members_are_done_in_their_order():
+    kinds = AUGMENTATIONS["RandomGrayscale"](1.0), AUGMENTATIONS["RandomSolarize"](128, 1.0), AUGMENTATIONS["AugMix"]()
+    assert (draw(kinds, range(3)).op == (Op.GRAYSCALE, Op.SOLARIZE, Op.AUGMIX)).all()
+    assert (draw(kinds[::-1], range(3)).op == (Op.AUGMIX, Op.SOLARIZE, Op.GRAYSCALE)).all()
+    holes = draw([AUGMENTATIONS["Cutout"](2), AUGMENTATIONS["Cutout"](4, 2)], range(50)).box
+    assert holes[..., 2].max(0).tolist() == [2, 4, 4]
+
+
+def test_noise_is_seeded_by_the_erasing_stream():
+    seeds = Key(7, 1, 2).uniform(Stream.ERASE, (40, 1))[:, 0] * 2**32
+    assert np.array_equal(draw([], range(40)).noise, seeds.astype(np.uint32))
+
+
 def test_streams_of_today_keep_their_numbers():
     assert [int(s) for s in Stream] == list(range(10))
     assert (Stream.AUGMENT, Stream.ERASE) == (8, 9)

@@ -29,10 +29,10 @@ def test_strings_that_timm_would_misread_are_refused(text, message):
 
 
 def test_an_unknown_name_says_what_is_known():
-    with pytest.raises(ValueError, match="text must begin with one of rand, augmix, v0, .*, got 'mand-m9'"):
+    with pytest.raises(ValueError, match=r"text must begin with one of rand, augmix, v0, .*, got 'mand-m9'"):
         parse_timm("mand-m9")
     with pytest.raises(
-        ValueError, match="augment must be one of TrivialAugmentWide, .* begin as rand, .*, got 'RandomAugment'"
+        ValueError, match=r"augment must be one of TrivialAugmentWide, .* begin as rand, .*, got 'RandomAugment'"
     ):
         parse_augment("RandomAugment(3)")
     with pytest.raises(
