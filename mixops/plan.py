@@ -22,7 +22,7 @@ from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 
 from .masks import constant_masks, dense_masks
 from .plan_checks import check_plan
-from .runtime.checks import check_sequence, check_tensor, check_type, shown
+from .runtime.checks import check_array, check_sequence, check_type, shown
 
 _VERSION = 1
 _DTYPES: dict[str, dict[str, Any]] = {  # of a plan's arrays, by the kind of numbers in JSON
@@ -110,7 +110,7 @@ class MixPlan:
         ``logits`` (b * k, classes), ``labels`` int (b,), torch or numpy. A right guess of the heavier label of a 0.7/0.3
         mixture counts 0.7.
         """
-        scores, own = check_tensor("logits", logits), check_tensor("labels", labels)
+        scores, own = check_array("logits", logits), check_array("labels", labels)
         rows = self.batch_size * self.interpolations
         if scores.ndim != 2 or len(scores) != rows or not scores.shape[1] or own.shape != (self.batch_size,):
             raise ValueError(

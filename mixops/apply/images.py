@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..plan import MixPlan
 from ..runtime.buffers import empty
-from ..runtime.checks import check_choice, check_tensor, check_type, shown
+from ..runtime.checks import check_array, check_choice, check_type, shown
 from ..runtime.devices import to_device
 from ..runtime.uncompiled import uncompiled
 from .normalisation import affine
@@ -56,11 +56,11 @@ def mix_images(
     if isinstance(images, np.ndarray):
         buffer = None if out is None else _writable(out)
         mixed = mix_images(
-            check_tensor("images", images), plan, mean=mean, std=std, dtype=_numpy_dtype(dtype), memory_format=memory_format,
+            check_array("images", images), plan, mean=mean, std=std, dtype=_numpy_dtype(dtype), memory_format=memory_format,
             layout=layout, out=buffer, backend=backend,
         )  # fmt: skip
         return mixed.numpy() if out is None else out
-    images = check_tensor("images", images)
+    images = check_array("images", images)
     if check_choice("layout", layout, _LAYOUTS) == "NHWC":
         for name, value in (("images", images), ("out", out)):
             if value is not None and not (isinstance(value, Tensor) and value.ndim == 4):
@@ -139,7 +139,7 @@ def _writable(out: Any) -> Tensor:
     """The tensor that is an array of the caller's."""
     if not (isinstance(out, np.ndarray) and out.flags.writeable):
         raise TypeError(f"out must be a writable NumPy array like images, got {type(out).__name__}")
-    found = check_tensor("out", out)
+    found = check_array("out", out)
     if found.data_ptr() != out.ctypes.data or found.stride() != tuple(step // out.itemsize for step in out.strides):
         raise ValueError(f"out must be an array in native byte order that is not flipped, got {shown(out)}")
     return found

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..masks import dense_masks
 from ..plan import MixPlan
-from ..runtime.checks import MOST, check_count, check_tensor, check_type
+from ..runtime.checks import MOST, check_array, check_count, check_type
 from ..runtime.devices import to_device
 from ..runtime.uncompiled import uncompiled
 
@@ -35,9 +35,9 @@ def mix_label_maps(maps: Any, plan: MixPlan, *, num_classes: int | None = None, 
     ``ValueError`` or ``TypeError`` naming the argument.
     """
     if isinstance(maps, np.ndarray):
-        tensor = check_tensor("maps", maps)
+        tensor = check_array("maps", maps)
         return mix_label_maps(tensor, plan, num_classes=num_classes, ignore_index=ignore_index).numpy()
-    maps = check_tensor("maps", maps)
+    maps = check_array("maps", maps)
     _check(maps, check_type("plan", plan, MixPlan, "a MixPlan"))
     if maps.dtype in _UNSIGNED:  # torch can store them and little else
         mixed = mix_label_maps(maps.long(), plan, num_classes=num_classes, ignore_index=ignore_index)

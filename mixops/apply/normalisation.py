@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from ..runtime.checks import check_numbers, check_tensor, shown
+from ..runtime.checks import check_array, check_numbers, shown
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -36,7 +36,7 @@ def affine(
 def check_values(name: str, value: Any) -> tuple[float, ...]:
     """``mean`` or ``std``: a number, a list of them, or a tensor or array of any shape, as (1, c, 1, 1)."""
     if isinstance(value, (Tensor, np.ndarray)):
-        value = check_tensor(name, value).flatten()
+        value = check_array(name, value).flatten()
     elif isinstance(value, (int, float, np.number)):
         value = (value,)
     return check_numbers(name, value)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..plan import MixPlan
 from ..runtime.checks import (
     MOST,
+    check_array,
     check_count,
     check_number,
     check_tensor,
@@ -37,9 +38,9 @@ def mix_targets(labels: Any, plan: MixPlan, *, num_classes: int | None = None, s
     argument.
     """
     if isinstance(labels, np.ndarray):
-        tensor = check_tensor("labels", labels)
+        tensor = check_array("labels", labels)
         return mix_targets(tensor, plan, num_classes=num_classes, smoothing=smoothing).numpy()
-    labels = check_tensor("labels", labels)
+    labels = check_array("labels", labels)
     smoothing = check_smoothing(smoothing)
     _check_rows(labels, check_type("plan", plan, MixPlan, "a MixPlan"))
     if labels.ndim == 2:

@@ -13,15 +13,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from ..runtime.checks import check_tensor
+
 
 class Head:
     """``features`` (m, r, d) of a classifier; r is 1 unless ``dense``.
 
-    Raises ``ValueError`` for features that the classifier cannot take.
+    Raises ``ValueError`` or ``TypeError`` for features that the classifier cannot take.
     """
 
     def __init__(self, classifier: nn.Module, features: Tensor, dense: bool) -> None:
         expected = "(m, d, *spatial) or (m, r, d)" if dense else "(m, d)"
+        check_tensor("features", features, "a torch tensor")
         if not features.is_floating_point() or (features.ndim < 3 if dense else features.ndim != 2):
             raise ValueError(
                 f"features must be floating-point {expected} for dense = {dense}, "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,12 +19,16 @@ from jaxtyping import Float, Float32, UInt32
 from torch import Tensor
 
 from ..key import Key, Stream
+from ..runtime.checks import MOST, check_count, check_range, shown
 
 Weights: TypeAlias = Callable[[int, int], Tensor]
 """Positive tuple weights of positions ``start`` to ``stop``, (stop - start, n, m); rows need not sum to 1."""
 
 Alpha: TypeAlias = float | tuple[float, float]
 _LEAST_ALPHA = 0.01  # below it float32 gammas underflow and a tuple's vertex is lost
+_MOST_ALPHA = (
+    1e5  # weights of a tuple then differ by 0.3 %: nothing is interpolated any more, and float32 tells no more apart
+)
 _LEAST = 1e-37
 
 
@@ -65,16 +69,21 @@ def gammas(
 ) -> Weights:
     """Draws gammas whose rows, divided by their sums, are Dirichlet weights: one concentration a tuple.
 
-    ``alpha`` is one number or the ends of a uniform distribution (MultiMix, appendix A.1: [0.5, 2]). Off the CPU torch
-    draws, and a key seeds a generator of the device; a generator must be the CPU's or of the device. The draws of
-    devices differ. Raises ``ValueError`` or ``TypeError`` naming the argument.
+    ``alpha`` in [0.01, 1e5] is one number or the ends of a uniform distribution (MultiMix, appendix A.1: [0.5, 2]); beyond
+    1e5 all weights of a tuple are the same to three digits. Off the CPU torch draws, and a key seeds a generator of the
+    device; a generator must be the CPU's or of the device. The draws of devices differ. Raises ``ValueError`` or
+    ``TypeError`` naming the argument.
     """
     low, high = check_alpha(alpha)
+    if not isinstance(source, (Key, torch.Generator)):
+        raise TypeError(f"key must be a Key or a torch.Generator, got {shown(source)}")
+    positions, tuples, samples = (
+        check_count(name, value, 1, MOST)
+        for name, value in (("positions", positions), ("tuples", tuples), ("samples", samples))
+    )
     device = torch.device(device)
     if isinstance(source, torch.Generator) and source.device.type not in ("cpu", device.type):
         raise ValueError(f"generator must be on the CPU or on {device}, got one on {source.device}")
-    if not isinstance(source, (Key, torch.Generator)):
-        raise TypeError(f"key must be a Key or a torch.Generator, got {source!r}")
     if device.type != "cpu":
         return _on_device(source, (positions, tuples, samples), low, high, device)
     if isinstance(source, torch.Generator):
@@ -97,12 +106,10 @@ def normalised(g: Float[Tensor, "p n m"]) -> Float[Tensor, "p n m"]:
     return g / g.sum(-1, keepdim=True)
 
 
-def check_alpha(alpha: Alpha) -> tuple[float, float]:
-    """The ends of the range of concentrations, after checking them."""
-    low, high = alpha if isinstance(alpha, tuple) else (alpha, alpha)
-    if not _LEAST_ALPHA <= low <= high < float("inf"):
-        raise ValueError(f"alpha must be a number or a range of numbers from {_LEAST_ALPHA} up, got {alpha}")
-    return float(low), float(high)
+def check_alpha(alpha: Any) -> tuple[float, float]:
+    """The ends of the range of concentrations: ``alpha``, a number or a pair."""
+    pair = isinstance(alpha, (tuple, list, np.ndarray, Tensor))
+    return check_range("alpha", alpha if pair else (alpha, alpha), _LEAST_ALPHA, _MOST_ALPHA)
 
 
 def _on_device(

@@ -10,7 +10,7 @@ stand (``multimix_literal``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,17 @@ from torch import Tensor, nn
 from ..apply.targets import check_labels, check_smoothing
 from ..key import Key
 from ..mixers.keyless import StepCounter
+from ..runtime.checks import (
+    MOST,
+    check_choice,
+    check_count,
+    check_flag,
+    check_number,
+    check_sequence,
+    check_tensor,
+    check_type,
+    shown,
+)
 from .attention import ATTENTIONS, NONLINEARITIES, average_scores, class_scores, normalise
 from .classifier import Head, is_linear
 from .dirichlet import Alpha, Weights, check_alpha, gammas, normalised
@@ -32,7 +43,7 @@ class MultiMix(nn.Module):
 
     ``classifier`` takes embeddings to logits and stays the model's own module: its gradients arrive there. ``tuples`` n
     interpolations are made of each batch, their weights Dirichlet with one concentration a tuple, uniform in the range
-    ``alpha`` (at least 0.01) or one number. ``dense`` interpolates and takes the loss at each position r, weighted by
+    ``alpha`` (0.01 to 1e5) or one number. ``dense`` interpolates and takes the loss at each position r, weighted by
     ``attention`` "gap", "cam" or "uniform" under ``nonlinearity`` "relu" (and division by the sum) or "softmax" (eq. 10
     to 15). ``distill`` in [0, 1] is the share 1 - gamma of the distillation loss (eq. 9; the paper's is 0.5).
     ``smoothing`` in [0, 1) smooths labels as torch's cross-entropy does. Raises ``ValueError`` or ``TypeError`` naming
@@ -55,20 +66,14 @@ class MultiMix(nn.Module):
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if not isinstance(classifier, nn.Module):
-            raise TypeError(f"classifier must be an nn.Module, got {classifier!r}")
-        if isinstance(tuples, bool) or not isinstance(tuples, int):
-            raise TypeError(f"tuples must be an integer, got {tuples!r}")
-        if tuples < 1:
-            raise ValueError(f"tuples must be at least 1, got {tuples}")
-        if attention not in ATTENTIONS:
-            raise ValueError(f"attention must be one of {ATTENTIONS}, got {attention!r}")
-        if nonlinearity not in NONLINEARITIES:
-            raise ValueError(f"nonlinearity must be one of {NONLINEARITIES}, got {nonlinearity!r}")
-        if not 0 <= distill <= 1:
-            raise ValueError(f"distill must be in [0, 1], got {distill}")
-        check_alpha(alpha)
-        check_smoothing(smoothing)
+        check_type("classifier", classifier, nn.Module, "an nn.Module")
+        tuples = check_count("tuples", tuples, 1, MOST)
+        dense = check_flag("dense", dense)
+        check_choice("attention", attention, ATTENTIONS)
+        check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
+        distill, smoothing = check_number("distill", distill, 0, 1), check_smoothing(smoothing)
+        low, high = check_alpha(alpha)
+        alpha = low if low == high else (low, high)
         if dense and attention == "cam" and not is_linear(classifier):
             raise ValueError(f"attention must be 'gap' or 'uniform' if classifier is not linear, got {attention!r}")
         self.classifier = classifier
@@ -109,16 +114,22 @@ class MultiMix(nn.Module):
     ) -> Tensor:
         if (teacher is None) != (self.distill == 0):
             need = "given" if self.distill else "None"
-            raise ValueError(f"teacher must be {need} for distill = {self.distill}, got {teacher!r}")
+            raise ValueError(f"teacher must be {need} for distill = {self.distill}, got {shown(teacher)}")
         head = Head(self.classifier, features, self.dense)
-        teacher_head = None if teacher is None else Head(teacher[1], teacher[0], self.dense)
+        teacher_head = None if teacher is None else _teacher_head(teacher, self.dense)
+        if teacher_head is not None and teacher_head.features.device != features.device:
+            raise ValueError(f"teacher must have features on {features.device}, got {teacher_head.features.device}")
         if teacher_head is not None and teacher_head.features.shape[:2] != head.features.shape[:2]:
             raise ValueError(
                 f"teacher must have features of {tuple(head.features.shape[:2])} samples and positions, "
                 f"got {tuple(teacher_head.features.shape[:2])}"
             )
+        if teacher_head is not None and head.linear and teacher_head.linear and len(head.weight) != len(teacher_head.weight):
+            raise ValueError(
+                f"teacher must have the classifier's {len(head.weight)} classes, got {len(teacher_head.weight)}"
+            )
         m, r, _ = head.features.shape
-        _check_labels(labels, m)
+        _check_labels(labels, m, features.device)
         weights, tuples = self._weights(lam, m, r, features.device, key)
         heads = [head] if teacher_head is None else [head, teacher_head]
         commutes = all(is_linear(h.classifier) for h in heads) and head.needs_gradient()
@@ -175,7 +186,11 @@ class MultiMix(nn.Module):
             draw = gammas(source, positions=r, tuples=self.tuples, samples=m, alpha=self.alpha, device=device)
             return draw, self.tuples
         if key is not None:
-            raise ValueError(f"key must be None where lam is given, got {key!r}")
+            raise ValueError(f"key must be None where lam is given, got {shown(key)}")
+        if not check_tensor("lam", lam, "a floating tensor").is_floating_point():
+            raise TypeError(f"lam must be a floating tensor, got {shown(lam)}")
+        if lam.device != device:
+            raise ValueError(f"lam must be on the device of features, {device}, got {shown(lam)}")
         shape = (r, m) if self.dense else (m,)
         if lam.shape[:-1] != shape or lam.shape[-1] == 0:
             raise ValueError(f"lam must have shape {(*shape, 'n')}, got {tuple(lam.shape)}")
@@ -224,8 +239,20 @@ def make_targets(labels: Tensor, classes: int, smoothing: float, dtype: torch.dt
     return targets * (1 - smoothing) + smoothing / classes if smoothing else targets
 
 
-def _check_labels(labels: Tensor, samples: int) -> None:
+def _teacher_head(teacher: Any, dense: bool) -> Head:
+    features, classifier = check_sequence("teacher", teacher, "a pair of features and their classifier", 2)
+    check_type("the teacher's classifier", classifier, nn.Module, "an nn.Module")
+    try:
+        return Head(classifier, features, dense)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"of teacher, {error}") from error
+
+
+def _check_labels(labels: Any, samples: int, device: torch.device) -> None:
+    check_tensor("labels", labels, "a tensor of class numbers or probabilities")
     if labels.ndim not in (1, 2) or len(labels) != samples or (labels.ndim == 2 and not labels.is_floating_point()):
         raise ValueError(
             f"labels must be int ({samples},) or floating-point ({samples}, c), got {labels.dtype} {tuple(labels.shape)}"
         )
+    if labels.device != device:
+        raise ValueError(f"labels must be on the device of features, {device}, got {shown(labels)}")

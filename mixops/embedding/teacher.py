@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..runtime.checks import check_number, check_type
 from ..runtime.unwrap import unwrap
 
 
@@ -28,21 +29,21 @@ class EmaTeacher(nn.Module):
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         super().__init__()
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be an nn.Module, got {model!r}")
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
-        self.decay = decay
+        check_type("model", model, nn.Module, "an nn.Module")
+        self.decay = check_number("decay", decay, 0, 1, below=True)
         self.module = copy.deepcopy(unwrap(model)).requires_grad_(False).eval()
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Moves the average towards ``model``, wrapped or not; ``ValueError`` if its tensors are not the teacher's."""
         averaged: tuple[list[Tensor], list[Tensor]] = ([], [])
+        check_type("model", model, nn.Module, "an nn.Module")
         mine, theirs = tensors(self.module), tensors(unwrap(model))
         if mine.keys() != theirs.keys():
             names = sorted(mine.keys() ^ theirs.keys())
             raise ValueError(f"model must have the parameters and buffers of the teacher, got a difference in {names}")
+        if other := [name for name, own in mine.items() if _kind(own) != _kind(theirs[name])]:
+            raise ValueError(f"model must have the teacher's shapes, dtypes and devices, got others for {other}")
         for name, own in mine.items():
             if own.is_floating_point() or own.is_complex():
                 averaged[0].append(own)
@@ -76,3 +77,7 @@ class EmaTeacher(nn.Module):
 def tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, also buffers that are not saved; shared ones once."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _kind(x: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return x.shape, x.dtype, x.device

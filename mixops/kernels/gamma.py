@@ -4,7 +4,8 @@ Marsaglia and Tsang (2000): with d = alpha - 1/3 and c = 1/sqrt(9 d), for x norm
 is Gamma(alpha) if ``log u < x**2 / 2 + d - d v + d log v``, v = (1 + c x)**3; below alpha = 1 it is that of alpha + 1
 times ``u**(1 / alpha)``. Every number is a function of (key, row, column, attempt), so a row is the same on any number
 of threads. Rejection is what keeps such a loop from being compiled to vectors. Here one loop tries the whole row, the
-columns that were rejected (2 to 5 %) are gathered, and the same loop tries those again.
+columns that were rejected (2 to 5 %) are gathered, and the same loop tries those again, so often that a number which is
+still rejected has none to come: compiled code that never ends cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..runtime.jit import njit
 
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
 _LEAST = float32(1e-37)  # no variate is zero: a row of weights always has a sum
+_ATTEMPTS = 64  # a variate is accepted with 95 % at least, at each
 _NORMAL, _BOOST, _EXPONENTIAL = uint32(0), uint32(1 << 30), uint32(2 << 30)  # a counter's use, plus the attempt
 
 
@@ -157,7 +159,7 @@ def gamma_rows(start, stop, alpha, first_row, key, out):  # type: ignore[no-unty
             again[left] = i
             left += int32(g[i] == float32(0))
         attempt = _NORMAL
-        while left > 0:
+        while left > 0 and attempt < _ATTEMPTS:
             attempt = uint32(attempt + uint32(1))
             for i in range(left, left + 7):  # whole vectors only: the rest of the last one repeats column 0
                 again[i] = 0

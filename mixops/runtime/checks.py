@@ -101,7 +101,7 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
 
 def check_sequence(name: str, value: Any, what: str, length: int | None = None) -> tuple[Any, ...]:
     """The items of a list, tuple, one-dimensional array or tensor, ``length`` of them; ``what`` they are called."""
-    value = value.tolist() if isinstance(value, Tensor) and value.ndim == 1 and _has_values(value) else value
+    value = check_tensor(name, value).tolist() if isinstance(value, Tensor) and value.ndim == 1 else value
     value = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be {what}, got {shown(value)}")
@@ -126,7 +126,16 @@ def check_range(name: str, value: Any, low: float = -math.inf, high: float = mat
     return first, second
 
 
-def check_tensor(name: str, value: Any, what: str = "a torch tensor or NumPy array") -> Tensor:
+def check_tensor(name: str, value: Any, what: str = "a torch tensor") -> Tensor:
+    """``value``, a dense tensor that has values."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be {what}, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        raise TypeError(f"{name} must be a dense tensor that has values, got {shown(value)}")
+    return value
+
+
+def check_array(name: str, value: Any) -> Tensor:
     """``value`` as a dense tensor that has values; of an array a view, or a copy where torch could not read its memory.
 
     Arrays may be read-only, flipped and of foreign byte order. Nothing may be written to the result.
@@ -144,12 +153,4 @@ def check_tensor(name: str, value: Any, what: str = "a torch tensor or NumPy arr
                 return torch.from_numpy(value)
         except TypeError as error:  # long doubles
             raise TypeError(f"{name} must be of a dtype that torch has, got {shown(value)}") from error
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be {what}, got {type(value).__name__}")
-    if not _has_values(value):
-        raise TypeError(f"{name} must be a dense tensor that has values, got {shown(value)}")
-    return value
-
-
-def _has_values(x: Tensor) -> bool:
-    return x.layout == torch.strided and not x.is_meta and not x.is_quantized
+    return check_tensor(name, value, "a torch tensor or NumPy array")

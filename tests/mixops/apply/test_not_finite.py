@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_the_cuda_kernels_too():
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["checked", "60"]
+    assert done.stdout.split() == ["checked", "20"]
 
 
 def check_triton() -> int:
@@ -124,12 +125,11 @@ def check_triton() -> int:
     count = 0
     for mixer in (MixUp(prob=0.5), CutMix(), HMix(interpolations=2), FMix(), Switch([FMix(), GMix()], prob=0.0)):
         plan = mixer.plan(Key(1), batch_size=B, height=5, width=12)
-        for layout in FORMATS:
-            for result in FORMATS:
-                for dtype, value in ((torch.float32, "nan"), (torch.float32, "inf"), (torch.float16, "nan")):
-                    images = spoilt(float(value), dtype, (3, 5, 12)).contiguous(memory_format=layout)
-                    check(images, mix_images(images, plan, backend="triton", memory_format=result), plan)
-                    count += 1
+        for i, (layout, result) in enumerate(product(FORMATS, FORMATS)):
+            dtype, value = ((torch.float32, "nan"), (torch.float16, "nan"), (torch.float32, "inf"))[i % 3]
+            images = spoilt(float(value), dtype, (3, 5, 12)).contiguous(memory_format=layout)
+            check(images, mix_images(images, plan, backend="triton", memory_format=result), plan)
+            count += 1
     return count
 
 

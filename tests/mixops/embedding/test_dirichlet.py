@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -134,10 +137,49 @@ def test_columns_are_those_of_numpys_dirichlet(alpha):
         assert stats.ks_2samp(statistic(lam), statistic(theirs)).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("alpha", [0, -1.0, (2.0, 0.5), 0.001, float("inf"), float("nan"), (0.5, float("nan"))])
+@pytest.mark.parametrize(
+    "alpha", [0, -1.0, (2.0, 0.5), 0.001, 1e39, (1.0, 1e38), 10**400, float("inf"), float("nan"), (0.5, float("nan"))]
+)
 def test_bad_concentrations(alpha):
     with pytest.raises(ValueError, match="alpha must be"):
         dirichlet(Key(), tuples=2, samples=2, alpha=alpha)
+
+
+@pytest.mark.parametrize("alpha", ["1", None, (1.0,), (1.0, "2"), (1.0, 2.0, 3.0), True])
+def test_concentrations_of_another_kind(alpha):
+    with pytest.raises((TypeError, ValueError), match="alpha must be"):
+        dirichlet(Key(), tuples=2, samples=2, alpha=alpha)
+
+
+@pytest.mark.parametrize("name", ["tuples", "samples", "positions"])
+@pytest.mark.parametrize("value", [0, -1, 2**40, 2.0, True, None])
+def test_bad_numbers(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be"):
+        dirichlet(Key(), **{"tuples": 2, "samples": 2, name: value})
+
+
+def test_the_largest_concentration_is_still_a_gamma():
+    """Beyond it weights would no more be told from one another; at it they are distributed as they should be."""
+    g = gammas(Key(3), positions=1, tuples=400, samples=50, alpha=1e5)(0, 1).double().numpy().ravel()
+    assert stats.kstest(g, stats.gamma(1e5).cdf).pvalue > 1e-4
+
+
+ENDLESS = """
+import subprocess
+import sys
+
+import numpy as np
+from mixops.kernels.gamma import gamma_rows
+out = np.empty((4, 9), np.float32)
+gamma_rows(0, 4, np.array([np.nan, np.inf, 1e39, -5], np.float32), 0, np.arange(3, dtype=np.uint32), out)
+print("ended", bool((out > 0).all() | np.isnan(out).any()))
+"""
+
+
+def test_compiled_code_always_ends():
+    """Where nothing is ever accepted; a loop in compiled code lets no signal through, so another process runs it."""
+    done = subprocess.run([sys.executable, "-c", ENDLESS], capture_output=True, text=True, timeout=240)
+    assert done.stdout.startswith("ended"), done.stderr
 
 
 def test_bad_sources():

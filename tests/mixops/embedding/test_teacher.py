@@ -173,3 +173,11 @@ def test_bad_arguments():
             EmaTeacher(Net(), decay)
     with pytest.raises(ValueError, match=r"model must have .* got a difference in \['bias', "):
         EmaTeacher(Net()).update(nn.Linear(3, 3))
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module, got 'Net'"):
+        EmaTeacher(Net()).update("Net")
+    with pytest.raises(
+        ValueError, match=r"model must have the teacher's shapes, dtypes and devices, got others for .*weight"
+    ):
+        EmaTeacher(nn.Linear(3, 3)).update(nn.Linear(4, 3))
+    with pytest.raises(ValueError, match=r"model must have the teacher's shapes, dtypes and devices"):
+        EmaTeacher(nn.Linear(3, 3)).update(nn.Linear(3, 3).double())

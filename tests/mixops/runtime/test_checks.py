@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mixops.runtime.checks import (
+    check_array,
     check_choice,
     check_count,
     check_flag,
@@ -17,7 +18,6 @@ from mixops.runtime.checks import (
     check_numbers,
     check_range,
     check_sequence,
-    check_tensor,
     check_type,
     shown,
 )
@@ -65,7 +65,7 @@ def test_numbers_become_floats(value):
         (lambda: check_numbers("n", itertools.count()), TypeError, r"n must be a list of numbers, got count\(0\)"),
         (lambda: check_numbers("n", {1, 2}), TypeError, "n must be a list of numbers"),
         (lambda: check_numbers("n", np.ones((1, 2))), TypeError, "n must be a list of numbers, got a float64 array"),
-        (lambda: check_numbers("n", torch.empty(3, device="meta")), TypeError, "n must be a list of numbers, got a .*meta"),
+        (lambda: check_numbers("n", torch.empty(3, device="meta")), TypeError, "n must be a dense tensor that has values"),
         (lambda: check_range("r", (2, 1)), ValueError, r"r must be a pair that rises, got \(2, 1\)"),
         (lambda: check_range("r", (0, 2), 0, 1), ValueError, r"r must be in \[0, 1\], got 2"),
         (lambda: check_range("r", 1), TypeError, "r must be a pair of numbers, got 1"),
@@ -88,19 +88,19 @@ def test_arrays_of_any_order_become_tensors(dtype):
     array = np.arange(24).reshape(4, 6).astype(dtype)
     array.flags.writeable = False
     for view in (array, array[::-1], array[:, ::-2], array.T):
-        found = check_tensor("x", view)
+        found = check_array("x", view)
         np.testing.assert_array_equal(found.numpy(), view)
 
 
 def test_fields_of_records_become_tensors():
     records = np.zeros(5, [("a", "u1"), ("b", "<f4")])
     records["b"] = np.arange(5)
-    np.testing.assert_array_equal(check_tensor("x", records["b"]).numpy(), np.arange(5))
+    np.testing.assert_array_equal(check_array("x", records["b"]).numpy(), np.arange(5))
 
 
 def test_a_tensor_is_itself():
     x = torch.ones(2, requires_grad=True)
-    assert check_tensor("x", x) is x
+    assert check_array("x", x) is x
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_tensor_is_itself():
 )
 def test_what_is_no_dense_tensor_is_refused(value, message):
     with pytest.raises(TypeError, match=message):
-        check_tensor("x", value)
+        check_array("x", value)
 
 
 def test_a_message_is_short_and_never_fails():
