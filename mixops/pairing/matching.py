@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
+from ..runtime.checks import MOST, check_choice, check_count, check_tensor, check_type
 from ..runtime.devices import to_device
 from .blocks import Blocks
 from .thumbnails import features
@@ -29,14 +31,15 @@ _METRICS = ("sqeuclidean", "l2")
 _CHUNK = 1 << 13  # features of uint8 images that are widened to float64 at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OptimalMatching:
     """Matches blocks of ``k`` images one to one at the least total distance (k-mixup, arXiv 2106.02933, eq. 2).
 
-    ``metric`` is "sqeuclidean" (the paper's squared W2), "l2" (the authors' code) or a callable that takes two floating
+    ``metric`` is "sqeuclidean" (the paper's squared W2), "l2" (the authors' code) or a function that takes two floating
     tensors (k, features), (k, features) on the images' device and returns their (k, k) distances; the last block of a batch
-    may be smaller than k. ``resolution`` is the side in cells, at most, to which images are averaged down before distances
-    are taken; None compares every pixel. k = 1 is plain mixup. Raises ``ValueError`` or ``TypeError`` naming the argument.
+    may be smaller than k. A function prints as its name, by which the state of a loader knows it. ``resolution`` is the side
+    in cells, at most, to which images are averaged down before distances are taken; None compares every pixel. k = 1 is
+    plain mixup. Raises ``ValueError`` or ``TypeError`` naming the argument.
     """
 
     k: int
@@ -44,13 +47,15 @@ class OptimalMatching:
     resolution: int | None = 32
 
     def __post_init__(self) -> None:
-        for name, value in (("k", self.k), ("resolution", 1 if self.resolution is None else self.resolution)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"{name} must be an integer, got {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not callable(self.metric) and self.metric not in _METRICS:
-            raise ValueError(f"metric must be one of {_METRICS} or a callable, got {self.metric!r}")
+        object.__setattr__(self, "k", check_count("k", self.k, 1, MOST))
+        if self.resolution is not None:
+            object.__setattr__(self, "resolution", check_count("resolution", self.resolution, 1, MOST))
+        if not callable(self.metric):
+            object.__setattr__(self, "metric", check_choice("metric", self.metric, _METRICS, "or a function"))
+
+    def __repr__(self) -> str:
+        metric = _name(self.metric) if callable(self.metric) else repr(self.metric)
+        return f"OptimalMatching(k={self.k}, metric={metric}, resolution={self.resolution})"
 
     def replace(self, **changes: Any) -> OptimalMatching:
         """The same matching with some fields changed."""
@@ -71,9 +76,13 @@ class OptimalMatching:
         averaged down to ``resolution``. Distances are computed on the images' device. Raises ``ValueError`` where they are
         not finite.
         """
+        check_type("blocks", blocks, Blocks, "the Blocks of a batch")
         if blocks.k == 1:
             return blocks.partner()
-        return blocks.partner(assign(self.distances(blocks, features(images, self.resolution)), blocks.k))
+        x = features(images, self.resolution)
+        if len(x) != len(blocks.rows):
+            raise ValueError(f"images must have the {len(blocks.rows)} rows of blocks, got {len(x)}")
+        return blocks.partner(assign(self.distances(blocks, x), blocks.k))
 
     def distances(self, blocks: Blocks, x: Shaped[Tensor, "b f"]) -> Float64[np.ndarray, "b k"]:
         """Distance of position i of ``blocks.rows`` to each position of ``blocks.columns`` in its block.
@@ -91,6 +100,17 @@ class OptimalMatching:
             x = x - x.mean(0) if x.is_floating_point() else x  # a Gram product of large values loses what distances are
             found = _to_host(torch.cat([_squared(a, b, blocks.k) for a, b in _pairs(blocks, x)]))
         return np.sqrt(found) if self.metric == "l2" else found
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """What a function is called, the same in every process: no address, which ``repr`` of a function has."""
+    if isinstance(function, partial):
+        arguments = [repr(x) for x in function.args] + [f"{name}={x!r}" for name, x in function.keywords.items()]
+        return f"partial({', '.join([_name(function.func), *arguments])})"
+    if isinstance(name := getattr(function, "__qualname__", None), str):
+        return f"{function.__module__}.{name}"
+    text = repr(function)
+    return text if " at 0x" not in text else f"{type(function).__module__}.{type(function).__qualname__}"
 
 
 def assign(distances: Float[np.ndarray, "b k"], k: int) -> Int64[np.ndarray, " b"]:
@@ -134,10 +154,13 @@ def _measure(metric: Callable[[Any, Any], Any], left: Tensor, right: Tensor, k: 
     """Distances by a function of one pair of blocks."""
     if not left.is_floating_point():
         left, right = left.float(), right.float()
-    found = torch.stack([metric(a, b).detach() for a, b in zip(left, right, strict=True)])
-    if found.shape != (*left.shape[:2], left.shape[1]):
-        raise ValueError(f"metric must return distances of shape {(left.shape[1],) * 2}, got {tuple(found.shape[1:])}")
-    return _rows(found, k)
+    found = []
+    for a, b in zip(left, right, strict=True):
+        distances = check_tensor("metric", metric(a, b), "a function that returns a tensor").detach()
+        if distances.shape != (len(a), len(b)):
+            raise ValueError(f"metric must return distances of shape {(len(a), len(b))}, got {tuple(distances.shape)}")
+        found.append(distances)
+    return _rows(torch.stack(found), k)
 
 
 def _rows(distances: Float[Tensor, "n s s"], k: int) -> Float[Tensor, "n*s k"]:

@@ -7,14 +7,14 @@ every memory layout and device; floating images are put in order first, for the 
 
 from __future__ import annotations
 
-import warnings
 from math import ceil
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
+
+from ..runtime.checks import check_array, shown
 
 
 def features(images: Any, resolution: int | None) -> Shaped[Tensor, "b f"]:
@@ -22,11 +22,9 @@ def features(images: Any, resolution: int | None) -> Shaped[Tensor, "b f"]:
 
     uint8 stays uint8, float64 stays float64, everything else becomes float32. None averages nothing.
     """
-    if isinstance(images, np.ndarray):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # read-only arrays are welcome: nothing is written to them
-            images = torch.from_numpy(images)
-    x = images.detach()
+    x = check_array("images", images).detach()
+    if x.ndim < 2 or x.is_complex():
+        raise ValueError(f"images must be real and have a batch axis and at least one more, got {shown(images)}")
     if x.dtype not in (torch.uint8, torch.float64):
         x = x.float()
     if resolution is not None and x.ndim >= 4 and max(x.shape[-2:]) > resolution:

@@ -89,14 +89,14 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    """The one of ``allowed`` that ``value`` is."""
+def check_choice(name: str, value: Any, allowed: Sequence[str], besides: str = "") -> str:
+    """The one of ``allowed`` that ``value`` is; ``besides`` says what the caller takes as well."""
     for choice in allowed:
         if isinstance(value, str) and value == choice:
             return choice
     names = [repr(choice) for choice in allowed]
     text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-    raise ValueError(f"{name} must be {text}, got {shown(value)}")
+    raise ValueError(f"{name} must be {text}{besides and ' '}{besides}, got {shown(value)}")
 
 
 def check_sequence(name: str, value: Any, what: str, length: int | None = None) -> tuple[Any, ...]:

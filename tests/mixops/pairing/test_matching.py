@@ -1,4 +1,5 @@
 import pickle
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -375,7 +376,7 @@ def test_assign_stays_in_its_block():
         (
             {"k": 2, "metric": "cosine"},
             ValueError,
-            r"metric must be one of \('sqeuclidean', 'l2'\) or a callable, got 'cosine'",
+            "metric must be 'sqeuclidean' or 'l2' or a function, got 'cosine'",
         ),
         ({"k": 2, "resolution": 0}, ValueError, "resolution must be at least 1, got 0"),
         ({"k": 2, "resolution": 8.0}, TypeError, "resolution must be an integer, got 8.0"),
@@ -399,3 +400,69 @@ def test_it_pickles_and_prints():
     assert pickle.loads(pickle.dumps(matching)) == matching
     assert repr(matching) == "OptimalMatching(k=4, metric='l2', resolution=None)"
     assert hash(matching) == hash(OptimalMatching(4, "l2", None))
+
+
+def _distance(a, b, scale=1.0):
+    return scale * torch.cdist(a, b)
+
+
+class _Plain:
+    def __call__(self, a, b):
+        return torch.cdist(a, b)
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("l2", "'l2'"),
+        (np.str_("l2"), "'l2'"),
+        (_distance, f"{__name__}._distance"),
+        (partial(_distance, scale=2.0), f"partial({__name__}._distance, scale=2.0)"),
+        (_Plain(), f"{__name__}._Plain"),
+        (_Plain().__call__, f"{__name__}._Plain.__call__"),
+        (torch.nn.PairwiseDistance(3.0), "PairwiseDistance()"),
+    ],
+)
+def test_a_matching_prints_alike_in_every_process(metric, name):
+    """A loader's state holds what its mixer prints, so no address may be in it."""
+    printed = repr(OptimalMatching(np.int64(4), metric))
+    assert printed == f"OptimalMatching(k=4, metric={name}, resolution=32)"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"k": 2.0}, TypeError, "k must be an integer, got 2.0"),
+        ({"k": 2**40}, ValueError, "k must be at most 16777216"),
+        ({"resolution": True}, TypeError, "resolution must be an integer, got True"),
+        ({"metric": "l1"}, ValueError, "metric must be 'sqeuclidean' or 'l2' or a function, got 'l1'"),
+        ({"metric": None}, ValueError, "metric must be 'sqeuclidean' or 'l2' or a function, got None"),
+        ({"metric": lambda a, b: 3}, TypeError, "metric must be a function that returns a tensor, got int"),
+        ({"metric": lambda a, b: a}, ValueError, r"metric must return distances of shape \(2, 2\), got \(2, 3\)"),
+    ],
+)
+def test_bad_arguments_of_a_matching_are_refused_by_name(change, error, message):
+    with pytest.raises(error, match=message):
+        OptimalMatching(**{"k": 2, **change}).partner(draw_blocks(Key(1), 4, 2), torch.rand(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        ([[1.0]], TypeError, "images must be a torch tensor or NumPy array, got list"),
+        (torch.rand(5, 3), ValueError, "images must have the 4 rows of blocks, got 5"),
+        (torch.rand(4), ValueError, "images must be real and have a batch axis and at least one more"),
+        (torch.rand(4, 3).to_sparse(), TypeError, "images must be a dense tensor that has values"),
+    ],
+)
+def test_bad_images_of_a_matching_are_refused_by_name(images, error, message):
+    with pytest.raises(error, match=message):
+        OptimalMatching(2).partner(draw_blocks(Key(1), 4, 2), images)
+
+
+def test_flipped_and_foreign_images_are_matched():
+    images = np.random.default_rng(0).random((8, 3, 4, 5)).astype(np.float32)
+    blocks = draw_blocks(Key(1), 8, 4)
+    expected = OptimalMatching(4).partner(blocks, images)
+    np.testing.assert_array_equal(OptimalMatching(4).partner(blocks, images[:, ::-1][:, ::-1]), expected)
+    np.testing.assert_array_equal(OptimalMatching(4).partner(blocks, images.astype(">f4")), expected)
