@@ -17,11 +17,13 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from torch import Tensor
 
 from ..key import Key, Stream
 from ..pairing.blocks import draw_blocks
 from ..pairing.matching import OptimalMatching
 from ..plan import MixPlan
+from ..runtime.checks import MOST, check_choice, check_count, check_number, check_type, set_fields
 from ..runtime.uncompiled import uncompiled
 from .keyless import StepCounter
 
@@ -49,16 +51,13 @@ class Mixer(ABC):
     _counter: StepCounter = field(default_factory=StepCounter, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.interpolations, bool) or not isinstance(self.interpolations, (int, np.integer)):
-            raise TypeError(f"interpolations must be an integer, got {self.interpolations!r}")
-        if self.interpolations < 1:
-            raise ValueError(f"interpolations must be at least 1, got {self.interpolations}")
-        if self.draw not in ("sample", "batch"):
-            raise ValueError(f"draw must be 'sample' or 'batch', got {self.draw!r}")
-        if not 0 <= self.prob <= 1:
-            raise ValueError(f"prob must be in [0, 1], got {self.prob}")
-        if self.matching is not None and not isinstance(self.matching, OptimalMatching):
-            raise TypeError(f"matching must be an OptimalMatching or None, got {self.matching!r}")
+        set_fields(
+            self,
+            interpolations=check_count("interpolations", self.interpolations, 1, MOST),
+            draw=check_choice("draw", self.draw, ("sample", "batch")),
+            prob=check_number("prob", self.prob, 0, 1),
+            matching=check_type("matching", self.matching, (OptimalMatching, type(None)), "an OptimalMatching or None"),
+        )
 
     # What it looks at
 
@@ -101,7 +100,7 @@ class Mixer(ABC):
         for name, value in (("images", images), ("saliency", saliency)):
             if name in self.mask_needs and value is None:
                 raise ValueError(f"{name} must be given to {type(self).__name__}.plan, got None")
-        if images is not None and None in (batch_size, height, width):
+        if images is not None:
             h, w = image_size(images)
             batch_size = len(images) if batch_size is None else batch_size
             height, width = h if height is None else height, w if width is None else width
@@ -179,6 +178,8 @@ class Mixer(ABC):
         from ..apply.images import mix_images
         from ..apply.targets import mix_targets
 
+        check_type("key", key, (Key, type(None)), "a Key or None")
+        image_size(images)
         key = self._counter.next_key() if key is None else key
         plan = self.plan(key, images=images, saliency=saliency)
         return mix_images(images, plan), mix_targets(labels, plan, num_classes=num_classes, smoothing=smoothing)
@@ -194,20 +195,17 @@ class Mixer(ABC):
 
 def check_sizes(key: Key, batch_size: int | None, height: int | None, width: int | None) -> tuple[int, int, int]:
     """Batch size, height and width. Raises unless the arguments of a plan make sense."""
-    if not isinstance(key, Key):
-        raise TypeError(f"key must be a Key, got {key!r}")
-    found = []
-    for name, value in (("batch_size", batch_size), ("height", height), ("width", width)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-        found.append(int(value))
-    return found[0], found[1], found[2]
+    check_type("key", key, Key, "a Key")
+    return (
+        check_count("batch_size", batch_size, 1, MOST),
+        check_count("height", height, 1, MOST),
+        check_count("width", width, 1, MOST),
+    )
 
 
 def image_size(images: Any) -> tuple[int, int]:
     """Height and width that masks of a batch (b, c, h, w), (b, c, w) or (b, w) have."""
+    check_type("images", images, (Tensor, np.ndarray), "a torch tensor or NumPy array")
     if images.ndim < 2:
         raise ValueError(f"images must have a batch axis and at least one more, got shape {tuple(images.shape)}")
     return (images.shape[-2] if images.ndim >= 4 else 1), images.shape[-1]

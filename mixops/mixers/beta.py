@@ -20,6 +20,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from ..key import Key
 from ..masks import constant_masks, mask_means
 from ..plan import MixPlan
+from ..runtime.checks import check_choice, check_number, set_fields
 from .base import APPLY, CENTRE_X, CENTRE_Y, OUTPUT_WORDS, SHARED_WORDS, Mixer
 
 
@@ -65,9 +66,11 @@ class BetaMixer(Mixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("alpha", self.alpha)
-        if self.label not in ("mask", "sampled"):
-            raise ValueError(f"label must be 'mask' or 'sampled', got {self.label!r}")
+        set_fields(
+            self,
+            alpha=check_number("alpha", self.alpha, 0, above=True),
+            label=check_choice("label", self.label, ("mask", "sampled")),
+        )
 
     @abstractmethod
     def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
@@ -115,11 +118,3 @@ def symmetric_beta(u: Float64[np.ndarray, "*shape 3"], alpha: float) -> Float64[
         odds = np.expm1(-np.log1p(-u[..., 0]) / alpha) * np.cos(2 * np.pi * u[..., 1]) ** 2
         half = 0.5 / np.sqrt(1 + 1 / odds)
     return (0.5 + np.where(u[..., 2] < 0.5, -half, half)).astype(np.float32).astype(np.float64)
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raises unless ``value`` is a positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0 < value < np.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}")

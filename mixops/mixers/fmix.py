@@ -19,6 +19,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from ..key import Key, Stream
 from ..masks import constant_masks
+from ..runtime.checks import check_number, set_fields
 from .beta import BetaMixer, UnitDraws, UnitMasks
 
 LEFT_OUT = 1e-5  # share of the energy of a field
@@ -28,8 +29,8 @@ LEFT_OUT = 1e-5  # share of the energy of a field
 class FMix(BetaMixer):
     """FMix with lam ~ Beta(alpha, alpha) and a spectrum that falls with frequency^-decay_power (arXiv 2002.12047, eq. 3-5).
 
-    ``decay_power`` >= 0, the authors' name and default. Masks have round(lam * h * w) pixels of the row's own image, where
-    the authors flip a coin between floor and ceil. Raises ``ValueError`` otherwise.
+    ``decay_power`` in [0, 32], the authors' name and default. Masks have round(lam * h * w) pixels of the row's own image,
+    where the authors flip a coin between floor and ceil. Raises ``ValueError`` otherwise.
     """
 
     decay_power: float = 3.0
@@ -37,8 +38,7 @@ class FMix(BetaMixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.decay_power < inf:
-            raise ValueError(f"decay_power must be at least 0 and finite, got {self.decay_power}")
+        set_fields(self, decay_power=check_number("decay_power", self.decay_power, 0, 32))  # larger ones overflow
 
     def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """Constant masks of the same weight, which the dense ones replace."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..masks import CX, CY, DV, FLOATS, V0, X1, Y1, A
+from ..runtime.checks import check_choice, set_fields
 from .beta import BetaMixer, UnitDraws
 
 
@@ -30,8 +31,7 @@ class GMix(BetaMixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.convention not in ("authors", "paper"):
-            raise ValueError(f"convention must be 'authors' or 'paper', got {self.convention!r}")
+        set_fields(self, convention=check_choice("convention", self.convention, ("authors", "paper")))
 
     def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """A bump of one image in the other."""

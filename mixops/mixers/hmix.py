@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ..masks import DV, V0
+from ..runtime.checks import check_choice, check_number, set_fields
 from .beta import BetaMixer, UnitDraws
 from .boxes import box_areas, box_masks
 
@@ -32,10 +33,8 @@ class HMix(BetaMixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.r <= 1:
-            raise ValueError(f"r must be in [0, 1], got {self.r}")
-        if self.convention not in ("authors", "paper"):
-            raise ValueError(f"convention must be 'authors' or 'paper', got {self.convention!r}")
+        convention = check_choice("convention", self.convention, ("authors", "paper"))
+        set_fields(self, r=check_number("r", self.r, 0, 1), convention=convention)
 
     def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """0 inside the box, a blend of both images outside."""

@@ -7,9 +7,12 @@ forked from an initialised process, the environment variable RANK that launchers
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from ..key import Key
+from ..runtime.checks import check_count, shown
 from ..runtime.ranks import launched_rank
 
 
@@ -38,6 +41,7 @@ class StepCounter:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continues from ``state``."""
-        if set(state) != {"seed", "step"}:
-            raise ValueError(f"state must have the keys seed and step, got {sorted(state)}")
-        self._seed, self._step = int(state["seed"]), int(state["step"])
+        if not isinstance(state, Mapping) or set(state) != {"seed", "step"}:
+            raise ValueError(f"state must have the keys seed and step, got {shown(state)}")
+        seed = check_count("the seed of state", state["seed"], -(2**63), 2**64 - 1)  # torch's are signed and unsigned
+        self._seed, self._step = seed, check_count("the step of state", state["step"], 0, 2**64 - 1)

@@ -17,6 +17,7 @@ from jaxtyping import Float32, Int32, Int64
 from ..key import Key
 from ..masks import dense_masks
 from ..plan import MixPlan
+from ..runtime.checks import check_numbers, check_sequence, set_fields
 from .base import APPLY, CHOICE, Mixer
 
 
@@ -35,7 +36,7 @@ class Switch(Mixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        members = tuple(self.mixers)
+        members = check_sequence("mixers", self.mixers, "a list of mixers")
         if not members:
             raise ValueError("mixers must hold at least one mixer, got none")
         for member in members:
@@ -44,17 +45,16 @@ class Switch(Mixer):
             for name, default in (("draw", "sample"), ("prob", 1.0), ("matching", None)):
                 if getattr(member, name) != default:
                     raise ValueError(f"mixers must leave {name} to the Switch, got {member!r}")
-        weights = tuple(1.0 for _ in members) if self.weights is None else tuple(float(w) for w in self.weights)
+        weights = (1.0,) * len(members) if self.weights is None else check_numbers("weights", self.weights, 0)
         if len(weights) != len(members):
             raise ValueError(f"weights must have one value a mixer, {len(members)}, got {len(weights)}")
-        if not (all(0 <= w < np.inf for w in weights) and sum(weights) > 0):
-            raise ValueError(f"weights must be non-negative with a positive sum, got {weights}")
+        if not 0 < sum(weights) < np.inf:
+            raise ValueError(f"weights must be non-negative with a positive, finite sum, got {weights}")
         counts = {member.interpolations for member in members} | {self.interpolations}
         if len(counts - {1}) > 1 or len({member.interpolations for member in members}) > 1:
             raise ValueError(f"interpolations must agree between Switch and mixers, got {sorted(counts)}")
-        object.__setattr__(self, "interpolations", max(counts))
-        object.__setattr__(self, "mixers", tuple(m.replace(interpolations=max(counts)) for m in members))
-        object.__setattr__(self, "weights", weights)
+        k = max(counts)
+        set_fields(self, interpolations=k, mixers=tuple(m.replace(interpolations=k) for m in members), weights=weights)
 
     @property
     def mask_needs(self) -> frozenset[str]:

@@ -37,6 +37,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({type(value).__name__})"
 
 
+def set_fields(instance: Any, **values: Any) -> None:
+    """Fields of a frozen dataclass in their plain form, from its ``__post_init__``."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+
+
 def check_type(name: str, value: Any, kind: type[T] | tuple[type[T], ...], what: str) -> T:
     """``value``, an instance of ``kind``, which is called ``what`` in the message."""
     if not isinstance(value, kind):

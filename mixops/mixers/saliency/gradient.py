@@ -19,6 +19,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ...runtime.checks import check_tensor, check_type, shown
 from ...runtime.unwrap import unwrap
 
 
@@ -36,6 +37,11 @@ def gradient_saliency(
     caller's autocast, of the module inside a DistributedDataParallel, DataParallel or compiled wrapper. Gradients,
     buffers, training flags and random states stay as they were. An image that its loss does not depend on gets zeros.
     """
+    check_type("model", model, nn.Module, "an nn.Module")
+    check_tensor("images", images)
+    check_tensor("labels", labels)
+    if not callable(loss):
+        raise TypeError(f"loss must be a function, got {shown(loss)}")
     if not images.is_floating_point():
         raise TypeError(f"images must be floating as the model takes them, got {images.dtype}")
     if images.ndim != 4:

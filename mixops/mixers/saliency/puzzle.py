@@ -21,11 +21,24 @@ from torch import Tensor
 from ...key import Key, Stream
 from ...masks import constant_masks
 from ...plan import MixPlan
+from ...runtime.checks import (
+    MOST,
+    check_array,
+    check_count,
+    check_flag,
+    check_number,
+    check_numbers,
+    check_sequence,
+    set_fields,
+)
 from ...runtime.devices import to_device
 from ..base import CENTRE_Y
 from ..beta import BetaMixer, UnitDraws
 from .puzzle_masks import block_saliency, mask_problem, solve_masks
 from .transport import transport_blocks
+
+_MOST_BLOCKS = 256  # a side: an assignment of more has no end
+_MOST_WEIGHT = 1e6  # beside which float32 still tells the other terms of the problem
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,20 +66,20 @@ class PuzzleMix(BetaMixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self._block_nums or min(self._block_nums) < 2:
-            raise ValueError(f"block_num must be numbers of at least 2, got {self.block_num}")
-        if not isinstance(self.block_num, int):
-            object.__setattr__(self, "block_num", self._block_nums)
-        for name, least, most in (
-            ("n_labels", 2, np.inf), ("beta", 0, np.inf), ("gamma", 0, 1), ("eta", 0, np.inf), ("neigh_size", 1, np.inf),
-            ("t_eps", 0, np.inf),
-        ):  # fmt: skip
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be in [{least}, {most}], got {getattr(self, name)}")
-        if self.std is not None:
-            object.__setattr__(self, "std", tuple(float(s) for s in self.std))
-            if not (self.std and min(self.std) > 0):
-                raise ValueError(f"std must be positive, got {self.std}")
+        set_fields(
+            self,
+            block_num=_check_block_num(self.block_num),
+            n_labels=check_count("n_labels", self.n_labels, 2, 256),
+            beta=check_number("beta", self.beta, 0, _MOST_WEIGHT),
+            gamma=check_number("gamma", self.gamma, 0, 1),
+            eta=check_number("eta", self.eta, 0, _MOST_WEIGHT),
+            neigh_size=check_count("neigh_size", self.neigh_size, 1, MOST),
+            transport=check_flag("transport", self.transport),
+            t_eps=check_number("t_eps", self.t_eps, 0, _MOST_WEIGHT),
+            std=None if self.std is None else check_numbers("std", self.std, 0, above=True),
+        )
+        if self.std == ():
+            raise ValueError("std must have one value or one a channel, got none")
 
     @property
     def _block_nums(self) -> tuple[int, ...]:
@@ -98,7 +111,10 @@ class PuzzleMix(BetaMixer):
         ``saliency`` (b, h, w) counts as salient everywhere. The masks are solved on the device of the saliency. Raises
         ``ValueError`` where the arguments do not fit.
         """
-        x, s = (torch.as_tensor(value).detach() for value in (images, saliency))
+        x, s = (check_array(name, value).detach() for name, value in (("images", images), ("saliency", saliency)))
+        for name, value in (("images", x), ("saliency", s)):
+            if value.dtype != torch.uint8 and not value.is_floating_point():
+                raise TypeError(f"{name} must be uint8 or floating, got {value.dtype}")
         if x.ndim != 4 or s.shape != (x.shape[0], *x.shape[2:]):
             raise ValueError(
                 f"saliency must have shape (b, h, w) for images (b, c, h, w), got {tuple(s.shape)} for {tuple(x.shape)}"
@@ -159,3 +175,12 @@ class PuzzleMix(BetaMixer):
                 f"block_num must have a number that divides both sides of {height}x{width}, got {self.block_num}"
             )
         return fitting[int(key.uniform(Stream.MIX, (1,), CENTRE_Y)[0] * len(fitting))]
+
+
+def _check_block_num(value: Any) -> int | tuple[int, ...]:
+    if isinstance(value, (int, np.integer)):
+        return check_count("block_num", value, 2, _MOST_BLOCKS)
+    several = check_sequence("block_num", value, "a number or numbers of at least 2")
+    if not several:
+        raise ValueError(f"block_num must be a number or numbers of at least 2, got {value!r}")
+    return tuple(check_count("block_num", n, 2, _MOST_BLOCKS) for n in several)

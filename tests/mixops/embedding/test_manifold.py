@@ -234,7 +234,7 @@ def test_layers_that_run_twice_or_never():
         (ValueError, "layers must be names of modules of the model, got 'layer9'", ["layer9"], MixUp()),
         (ValueError, "layers must be names of modules of the model, got ''", [""], MixUp()),
         (ValueError, "layers must be from 0 to 4, the model's children, got 5", [5], MixUp()),
-        (ValueError, "layers must be a list of names or numbers, got 'conv'", "conv", MixUp()),
+        (TypeError, "layers must be a list of names or numbers, got 'conv'", "conv", MixUp()),
         (ValueError, r"layers must be a list of names or numbers, got \[\]", [], MixUp()),
         (TypeError, "layers must be names or numbers, got 1.5", [1.5], MixUp()),
         (TypeError, "mixer must be a mixer such as MixUp, got None", [0], None),

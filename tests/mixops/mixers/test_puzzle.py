@@ -317,15 +317,15 @@ def test_options():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"block_num": 1}, "block_num must be numbers of at least 2, got 1"),
-        ({"block_num": ()}, "block_num must be numbers of at least 2"),
-        ({"n_labels": 1}, r"n_labels must be in \[2, inf\], got 1"),
+        ({"block_num": 1}, r"block_num must be in \[2, 256\], got 1"),
+        ({"block_num": ()}, "block_num must be a number or numbers of at least 2"),
+        ({"n_labels": 1}, r"n_labels must be in \[2, 256\], got 1"),
         ({"gamma": 1.5}, r"gamma must be in \[0, 1\], got 1.5"),
         ({"beta": -1}, "beta must be in"),
         ({"eta": -0.1}, "eta must be in"),
         ({"t_eps": math.nan}, "t_eps must be in"),
-        ({"neigh_size": 0}, "neigh_size must be in"),
-        ({"std": (0.2, 0)}, "std must be positive"),
+        ({"neigh_size": 0}, "neigh_size must be at least 1, got 0"),
+        ({"std": (0.2, 0)}, "std must be positive and finite, got 0"),
     ],
 )
 def test_bad_options(options, message):

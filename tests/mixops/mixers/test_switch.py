@@ -119,9 +119,9 @@ def test_members_may_follow_the_pictures(prob):
         (([MixUp(prob=0.5)],), ValueError, "mixers must leave prob to the Switch"),
         (([MixUp(matching=OptimalMatching(k=2))],), ValueError, "mixers must leave matching to the Switch"),
         (([MixUp(), CutMix()], [1]), ValueError, "weights must have one value a mixer, 2, got 1"),
-        (([MixUp(), CutMix()], [1, -1]), ValueError, "weights must be non-negative"),
-        (([MixUp(), CutMix()], [0, 0]), ValueError, "weights must be non-negative with a positive sum"),
-        (([MixUp(), CutMix()], [1, float("nan")]), ValueError, "weights must be non-negative"),
+        (([MixUp(), CutMix()], [1, -1]), ValueError, "weights must be at least 0 and finite, got -1"),
+        (([MixUp(), CutMix()], [0, 0]), ValueError, "weights must be non-negative with a positive, finite sum"),
+        (([MixUp(), CutMix()], [1, float("nan")]), ValueError, "weights must be at least 0 and finite, got nan"),
         (([MixUp(interpolations=2), CutMix()],), ValueError, "interpolations must agree"),
     ],
 )
