@@ -65,8 +65,8 @@ def check_plan(plan: PlanFields) -> None:
 
 def _check_arrays(plan: PlanFields) -> tuple[int, int]:
     """The fields that every plan has: their types, dtypes and shapes."""
-    check_count("height", plan.height, 1, MOST)
-    check_count("width", plan.width, 1, MOST)
+    check_count("height", plan.height)
+    check_count("width", plan.width)
     weight = plan.weight
     if not isinstance(weight, np.ndarray) or weight.dtype != _FLOAT64:
         raise TypeError(f"weight must be a NumPy array of float64, got {shown(weight)}")

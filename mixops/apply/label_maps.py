@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..masks import dense_masks
 from ..plan import MixPlan
-from ..runtime.checks import MOST, check_array, check_count, check_type
+from ..runtime.checks import check_array, check_count, check_type
 from ..runtime.devices import to_device
 from ..runtime.uncompiled import uncompiled
 
@@ -43,7 +43,7 @@ def mix_label_maps(maps: Any, plan: MixPlan, *, num_classes: int | None = None, 
         mixed = mix_label_maps(maps.long(), plan, num_classes=num_classes, ignore_index=ignore_index)
         return mixed.to(maps.dtype) if num_classes is None else mixed
     if num_classes is not None:
-        num_classes = check_count("num_classes", num_classes, 1, MOST)
+        num_classes = check_count("num_classes", num_classes)
     if ignore_index is not None:
         ignore_index = check_count("ignore_index", ignore_index, -(2**63), 2**63 - 1)
     from ..kernels.blend.eager import shares

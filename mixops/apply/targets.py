@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..plan import MixPlan
 from ..runtime.checks import (
-    MOST,
     check_array,
     check_count,
     check_number,
@@ -125,7 +124,7 @@ def check_labels(labels: Tensor, num_classes: int | None) -> int:
         raise TypeError(f"labels of shape (b,) must be integers, got {labels.dtype}")
     if num_classes is None:
         return 0
-    classes = check_count("num_classes", num_classes, 1, MOST)
+    classes = check_count("num_classes", num_classes)
     check_classes(labels, classes, "labels")
     return classes
 

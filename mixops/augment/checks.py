@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from ..runtime.checks import check_choice, check_number
+
 Colour = None | float | Sequence[float] | str
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "random")
-
-
-def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """``value`` as a float in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value!r}")
-    return float(value)
-
-
-def check_count(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """``value`` as an integer in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < low or (high is not None and value > high):
-        limit = f"at least {low}" if high is None else f"in [{low}, {high}]"
-        raise ValueError(f"{name} must be {limit}, got {value}")
-    return int(value)
-
-
-def check_range(name: str, value: Any, low: float, high: float = math.inf) -> tuple[float, float]:
-    """``value`` as a pair with low <= first <= second <= high."""
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-        raise TypeError(f"{name} must be a pair of numbers, got {value!r}")
-    first, second = (check_number(name, v, low, high) for v in value)
-    if first > second:
-        raise ValueError(f"{name} must be a pair that rises, got {value!r}")
-    return first, second
 
 
 def check_interpolation(value: Any) -> str:
@@ -48,9 +20,7 @@ def check_interpolation(value: Any) -> str:
     "random" is bilinear or bicubic, drawn for each operation, as in timm.
     """
     name = getattr(value, "value", value)
-    if name not in INTERPOLATIONS:
-        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {value!r}")
-    return str(name)
+    return check_choice("interpolation", name if isinstance(name, str) else value, INTERPOLATIONS)
 
 
 def check_fill(value: Any) -> Colour:

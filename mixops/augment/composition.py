@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ..key import Key, Stream
+from ..runtime.checks import check_sequence
 from .erasing import Erasing
 from .plan import AugmentPlan
 from .policies.base import RGB, Policy, Words
@@ -34,7 +35,7 @@ class Augmentation:
     members: Sequence[Policy | Erasing]
 
     def __post_init__(self) -> None:
-        members = tuple(self.members)
+        members = check_sequence("augment", self.members, "policies and erasing of mixops")
         for member in members:
             if not isinstance(member, (Policy, Erasing)):
                 raise TypeError(f"augment must hold policies and erasing of mixops, got {member!r}")

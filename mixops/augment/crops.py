@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ..runtime.checks import check_choice, check_count, check_range, set_fields
 from .crop_plan import Cut, Interpolation, PaddingMode
 from .words import LEFT, TOP, TRIES
 
@@ -22,9 +23,9 @@ from .words import LEFT, TOP, TRIES
 class RandomResizedCrop:
     """torchvision's ``RandomResizedCrop``; windows have whole pixels.
 
-    ``scale`` is the range of the area's share, ``ratio`` that of width / height. ``interpolation`` is "nearest", "bilinear",
-    "bicubic", "lanczos" or "random" (timm: bilinear or bicubic, drawn for each image). Raises ``ValueError`` naming the
-    argument.
+    ``scale`` is the range of the area's share, ``ratio`` that of width / height, in [0.001, 1000]. ``interpolation`` is
+    "nearest", "bilinear", "bicubic", "lanczos" or "random" (timm: bilinear or bicubic, drawn for each image). Raises
+    ``ValueError`` or ``TypeError`` naming the argument.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -34,13 +35,12 @@ class RandomResizedCrop:
     padding_mode: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        for name in ("scale", "ratio"):
-            value = tuple(float(v) for v in getattr(self, name))
-            if len(value) != 2 or not 0 < value[0] <= value[1] < math.inf or (name == "scale" and value[1] > 1):
-                limit = "0 < low <= high" + (" <= 1" if name == "scale" else "")
-                raise ValueError(f"{name} must be a pair with {limit}, got {getattr(self, name)!r}")
-            object.__setattr__(self, name, value)
-        _check_interpolation(self.interpolation)
+        set_fields(
+            self,
+            scale=check_range("scale", self.scale, 0, 1, above=True),
+            ratio=check_range("ratio", self.ratio, 1e-3, 1e3),
+            interpolation=_check_interpolation(self.interpolation),
+        )
 
     def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
         """Windows of the first of ten tries that fits inside the image, else the largest central one."""
@@ -59,8 +59,8 @@ class RandomResizedCrop:
         left = np.floor(u[:, LEFT, None] * (width - w + 1))
 
         low, high = self.ratio
-        central_h = np.where(width / height < low, np.rint(width / low), height)
-        central_w = np.where(width / height > high, np.rint(height * high), width)
+        central_h = np.where(width / height < low, np.maximum(np.rint(width / low), 1), height)
+        central_w = np.where(width / height > high, np.maximum(np.rint(height * high), 1), width)
         centre = [(height - central_h) // 2, (width - central_w) // 2, central_h, central_w]
         any_fits = fits.any(1, keepdims=True)
         return Cut(np.where(any_fits, np.concatenate([top, left, h, w], 1), np.concatenate(centre, 1)))
@@ -80,7 +80,7 @@ class PaddedRandomCrop:
     spill: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_padding(self.padding, self.mode)
+        _check_padding(self)
 
     @property
     def padding_mode(self) -> PaddingMode:
@@ -107,9 +107,9 @@ class ResizeRandomCrop:
     spill: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_resize(self.resize)
-        _check_padding(self.padding, self.mode)
-        _check_interpolation(self.interpolation)
+        _check_resize(self)
+        _check_padding(self)
+        set_fields(self, interpolation=_check_interpolation(self.interpolation))
 
     @property
     def padding_mode(self) -> PaddingMode:
@@ -136,8 +136,8 @@ class CenterCrop:
     padding_mode: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        _check_resize(self.resize)
-        _check_interpolation(self.interpolation, random=False)
+        _check_resize(self)
+        set_fields(self, interpolation=_check_interpolation(self.interpolation, random=False))
 
     def resized(self, size: tuple[int, int]) -> int:
         """The shorter side after the resize, for outputs of ``size``."""
@@ -168,7 +168,7 @@ class Squash:
     padding_mode: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        _check_interpolation(self.interpolation, random=False)
+        set_fields(self, interpolation=_check_interpolation(self.interpolation, random=False))
 
     def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
         """The whole image."""
@@ -203,25 +203,15 @@ def _padded_cut(
     return Cut(np.concatenate([start * scale, shown * scale], 1), np.concatenate([before, after], 1))
 
 
-def _check_interpolation(value: str, *, random: bool = True) -> None:
-    names = [*get_args(Interpolation), *(["random"] if random else [])]
-    if value not in names:
-        raise ValueError(f"interpolation must be one of {', '.join(map(repr, names))}, got {value!r}")
+def _check_interpolation(value: Any, *, random: bool = True) -> Any:
+    return check_choice("interpolation", value, [*get_args(Interpolation), *(["random"] if random else [])])
 
 
-def _check_padding(padding: int, mode: str) -> None:
-    if isinstance(padding, bool) or not isinstance(padding, (int, np.integer)):
-        raise TypeError(f"padding must be an integer, got {padding!r}")
-    if padding < 0:
-        raise ValueError(f"padding must be at least 0, got {padding}")
-    if mode not in get_args(PaddingMode):
-        raise ValueError(f"mode must be one of {', '.join(map(repr, get_args(PaddingMode)))}, got {mode!r}")
+def _check_padding(law: PaddedRandomCrop | ResizeRandomCrop) -> None:
+    padding, mode = check_count("padding", law.padding, 0), check_choice("mode", law.mode, get_args(PaddingMode))
+    set_fields(law, padding=padding, mode=mode)
 
 
-def _check_resize(resize: int | None) -> None:
-    if resize is None:
-        return
-    if isinstance(resize, bool) or not isinstance(resize, (int, np.integer)):
-        raise TypeError(f"resize must be an integer, got {resize!r}")
-    if resize < 1:
-        raise ValueError(f"resize must be at least 1, got {resize}")
+def _check_resize(law: ResizeRandomCrop | CenterCrop) -> None:
+    if law.resize is not None:
+        set_fields(law, resize=check_count("resize", law.resize))

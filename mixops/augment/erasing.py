@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, UInt8
 from scipy.special import ndtri
 
-from .checks import check_count, check_number, check_range
+from ..runtime.checks import check_count, check_number, check_range
 from .policies.base import RGB, Words
 
 _TRIES = 10  # as in torchvision and timm

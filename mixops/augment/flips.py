@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from ..runtime.checks import check_number, set_fields
 from .words import FLIP, vertical_flip_numbers
 
 
@@ -14,17 +15,15 @@ from .words import FLIP, vertical_flip_numbers
 class Flip:
     """Probabilities of a mirror image, left to right and upside down: torchvision's two ``Random...Flip``.
 
-    Raises ``ValueError`` unless both are in [0, 1].
+    Raises ``ValueError`` or ``TypeError`` unless both are in [0, 1].
     """
 
     flip: float = 0.5
     vertical_flip: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "vertical_flip"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a probability in [0, 1], got {value!r}")
+        flip, vertical = check_number("flip", self.flip, 0, 1), check_number("vertical_flip", self.vertical_flip, 0, 1)
+        set_fields(self, flip=flip, vertical_flip=vertical)
 
 
 def draw_flips(u: Float64[np.ndarray, "b words"], law: Flip) -> tuple[Bool[np.ndarray, " b"], Bool[np.ndarray, " b"]]:

@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32, UInt32
 from torch import Tensor
 
 from ..key import Key, Stream
-from ..runtime.checks import MOST, check_count, check_range, shown
+from ..runtime.checks import check_count, check_range, shown
 
 Weights: TypeAlias = Callable[[int, int], Tensor]
 """Positive tuple weights of positions ``start`` to ``stop``, (stop - start, n, m); rows need not sum to 1."""
@@ -78,8 +78,7 @@ def gammas(
     if not isinstance(source, (Key, torch.Generator)):
         raise TypeError(f"key must be a Key or a torch.Generator, got {shown(source)}")
     positions, tuples, samples = (
-        check_count(name, value, 1, MOST)
-        for name, value in (("positions", positions), ("tuples", tuples), ("samples", samples))
+        check_count(name, value) for name, value in (("positions", positions), ("tuples", tuples), ("samples", samples))
     )
     device = torch.device(device)
     if isinstance(source, torch.Generator) and source.device.type not in ("cpu", device.type):

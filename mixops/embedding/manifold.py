@@ -24,6 +24,7 @@ from ..key import Key, Stream
 from ..mixers.base import Mixer, image_size
 from ..mixers.needs import refuse_needs
 from ..plan import MixPlan
+from ..runtime.checks import check_sequence, check_tensor, check_type, set_fields, shown
 from ..runtime.unwrap import unwrap
 
 
@@ -44,14 +45,13 @@ class ManifoldMix:
     mixer: Mixer
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise TypeError(f"model must be an nn.Module, got {self.model!r}")
-        if not isinstance(self.mixer, Mixer):
-            raise TypeError(f"mixer must be a mixer such as MixUp, got {self.mixer!r}")
+        check_type("model", self.model, nn.Module, "an nn.Module")
+        check_type("mixer", self.mixer, Mixer, "a mixer such as MixUp")
         refuse_needs(self.mixer, {"images"}, "ManifoldMix")  # its images are the activations
-        if isinstance(self.layers, str) or len(self.layers) == 0:
+        layers = check_sequence("layers", self.layers, "a list of names or numbers")
+        if not layers:
             raise ValueError(f"layers must be a list of names or numbers, got {self.layers!r}")
-        object.__setattr__(self, "layers", tuple(self.layers))
+        set_fields(self, layers=layers)
         for layer in self.layers:
             self._module(layer)
 
@@ -63,6 +63,10 @@ class ManifoldMix:
 
         ``labels`` are int (b,) with ``num_classes``, or soft (b, classes), as in ``mix_targets``.
         """
+        check_type("key", key, Key, "a Key")
+        for name, value in (("images", images), ("labels", labels)):
+            if not check_tensor(name, value).ndim or len(value) != len(images):
+                raise ValueError(f"{name} must have a row for each image, got {shown(value)}")
         layer = self.layer(key)
         plans: list[MixPlan] = []
 
@@ -89,6 +93,7 @@ class ManifoldMix:
 
     def layer(self, key: Key) -> int | str:
         """The layer that is mixed in the step of ``key``."""
+        check_type("key", key, Key, "a Key")
         return self.layers[int(key.words(Stream.LAYER, 1)[0] % np.uint64(len(self.layers)))]
 
     def plan(self, key: Key, hidden: Float[Tensor, "b ..."]) -> MixPlan:
@@ -103,7 +108,7 @@ class ManifoldMix:
     def _module(self, layer: int | str) -> nn.Module:
         model = unwrap(self.model)
         if isinstance(layer, bool) or not isinstance(layer, (int, str)):
-            raise TypeError(f"layers must be names or numbers, got {layer!r}")
+            raise TypeError(f"layers must be names or numbers, got {shown(layer)}")
         if isinstance(layer, str):
             modules = dict(model.named_modules())
             if layer not in modules or layer == "":
@@ -111,7 +116,7 @@ class ManifoldMix:
             return modules[layer]
         children = list(model.children())
         if not 0 <= layer <= len(children):
-            raise ValueError(f"layers must be from 0 to {len(children)}, the model's children, got {layer}")
+            raise ValueError(f"layers must be from 0 to {len(children)}, the model's children, got {shown(layer)}")
         return model if layer == 0 else children[layer - 1]
 
 

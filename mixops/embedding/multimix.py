@@ -21,7 +21,6 @@ from ..apply.targets import check_labels, check_smoothing
 from ..key import Key
 from ..mixers.keyless import StepCounter
 from ..runtime.checks import (
-    MOST,
     check_choice,
     check_count,
     check_flag,
@@ -67,7 +66,7 @@ class MultiMix(nn.Module):
     ) -> None:
         super().__init__()
         check_type("classifier", classifier, nn.Module, "an nn.Module")
-        tuples = check_count("tuples", tuples, 1, MOST)
+        tuples = check_count("tuples", tuples)
         dense = check_flag("dense", dense)
         check_choice("attention", attention, ATTENTIONS)
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)

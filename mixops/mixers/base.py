@@ -23,7 +23,7 @@ from ..key import Key, Stream
 from ..pairing.blocks import draw_blocks
 from ..pairing.matching import OptimalMatching
 from ..plan import MixPlan
-from ..runtime.checks import MOST, check_choice, check_count, check_number, check_type, set_fields
+from ..runtime.checks import check_choice, check_count, check_number, check_type, set_fields
 from ..runtime.uncompiled import uncompiled
 from .keyless import StepCounter
 
@@ -53,7 +53,7 @@ class Mixer(ABC):
     def __post_init__(self) -> None:
         set_fields(
             self,
-            interpolations=check_count("interpolations", self.interpolations, 1, MOST),
+            interpolations=check_count("interpolations", self.interpolations),
             draw=check_choice("draw", self.draw, ("sample", "batch")),
             prob=check_number("prob", self.prob, 0, 1),
             matching=check_type("matching", self.matching, (OptimalMatching, type(None)), "an OptimalMatching or None"),
@@ -197,9 +197,9 @@ def check_sizes(key: Key, batch_size: int | None, height: int | None, width: int
     """Batch size, height and width. Raises unless the arguments of a plan make sense."""
     check_type("key", key, Key, "a Key")
     return (
-        check_count("batch_size", batch_size, 1, MOST),
-        check_count("height", height, 1, MOST),
-        check_count("width", width, 1, MOST),
+        check_count("batch_size", batch_size),
+        check_count("height", height),
+        check_count("width", width),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..key import Key, Stream
+from ..runtime.checks import check_count, check_type
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +43,8 @@ def draw_blocks(key: Key, batch_size: int, k: int = 1) -> Blocks:
 
     A batch of one is paired with itself. Raises ``ValueError`` if k > 1 and the batch has fewer than two blocks.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_type("key", key, Key, "a Key")
+    batch_size, k = check_count("batch_size", batch_size), check_count("k", k)
     if k > 1 and batch_size < 2 * k:
         raise ValueError(f"batch_size must be at least 2 * k = {2 * k} to match two blocks of {k}, got {batch_size}")
     rows = key.permutation(Stream.PAIRING, batch_size)

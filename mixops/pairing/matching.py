@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
-from ..runtime.checks import MOST, check_choice, check_count, check_tensor, check_type
+from ..runtime.checks import check_choice, check_count, check_tensor, check_type
 from ..runtime.devices import to_device
 from .blocks import Blocks
 from .thumbnails import features
@@ -47,9 +47,9 @@ class OptimalMatching:
     resolution: int | None = 32
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "k", check_count("k", self.k, 1, MOST))
+        object.__setattr__(self, "k", check_count("k", self.k))
         if self.resolution is not None:
-            object.__setattr__(self, "resolution", check_count("resolution", self.resolution, 1, MOST))
+            object.__setattr__(self, "resolution", check_count("resolution", self.resolution))
         if not callable(self.metric):
             object.__setattr__(self, "metric", check_choice("metric", self.metric, _METRICS, "or a function"))
 

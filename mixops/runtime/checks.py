@@ -50,22 +50,26 @@ def check_type(name: str, value: Any, kind: type[T] | tuple[type[T], ...], what:
     return value
 
 
-def check_count(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+def check_count(name: str, value: Any, low: int = 1, high: int = MOST) -> int:
     """``value`` as an integer in [low, high]."""
     if type(value) is not int and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
         raise TypeError(f"{name} must be an integer, got {shown(value)}")
-    if value < low or (high is not None and value > high):
+    if not low <= value <= high:
         limit = f"in [{low}, {high}]"
-        if high in (None, MOST):
+        if high == MOST:
             limit = f"at least {low}" if value < low else f"at most {high}"
         raise ValueError(f"{name} must be {limit}, got {shown(value)}")
     return int(value)
 
 
 def check_number(
-    name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False
-) -> float:
-    """``value`` as a finite float in [low, high]; ``above`` leaves out ``low`` itself, ``below`` leaves out ``high``."""
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf,
+    *, above: bool = False, below: bool = False, infinite: bool = False,
+) -> float:  # fmt: skip
+    """``value`` as a float in [low, high]; ``above`` leaves out ``low`` itself, ``below`` leaves out ``high``.
+
+    It is finite, unless ``infinite`` takes what is without end as well.
+    """
     if type(value) is not float and (
         isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating))
     ):
@@ -75,7 +79,7 @@ def check_number(
     except OverflowError:
         number = math.inf
     under, over = (number <= low if above else number < low), (number >= high if below else number > high)
-    if under or over or not math.isfinite(number):
+    if under or over or math.isnan(number) or (math.isinf(number) and not infinite):
         raise ValueError(f"{name} must be {_interval(low, high, above, below)}, got {shown(value)}")
     return number
 
@@ -101,7 +105,7 @@ def check_choice(name: str, value: Any, allowed: Sequence[str], besides: str = "
         if isinstance(value, str) and value == choice:
             return choice
     names = [repr(choice) for choice in allowed]
-    text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    text = " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
     raise ValueError(f"{name} must be {text}{besides and ' '}{besides}, got {shown(value)}")
 
 

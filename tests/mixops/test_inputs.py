@@ -230,7 +230,7 @@ def test_a_table_has_no_place_for_a_box():
         ({"mean": MEAN, "std": (1.0, 0.0, 1.0)}, ValueError, "std must be positive"),
         ({"dtype": torch.uint8}, ValueError, "dtype must be floating for normalised or floating images"),
         ({"dtype": torch.int32}, ValueError, "dtype must be torch.uint8 or floating"),
-        ({"backend": "cuda"}, ValueError, "backend must be 'eager', 'numba' or 'triton', got 'cuda'"),
+        ({"backend": "cuda"}, ValueError, "backend must be one of 'eager', 'numba', 'triton', got 'cuda'"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments, error, message):

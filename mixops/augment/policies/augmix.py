@@ -15,7 +15,8 @@ from jaxtyping import Float32, Float64, Int8, UInt8
 from scipy.special import gammaincinv
 
 from ...mixers.beta import symmetric_beta
-from ..checks import Colour, check_count, check_fill, check_interpolation, check_number, fill_colour
+from ...runtime.checks import check_count, check_flag, check_number
+from ..checks import Colour, check_fill, check_interpolation, fill_colour
 from ..operations import Op
 from ..plan import Chains
 from .base import RGB, Operations, Policy, Words, draw_filters, filter_words
@@ -49,8 +50,7 @@ class AugMix(Policy):
         object.__setattr__(self, "mixture_width", check_count("mixture_width", self.mixture_width, 1))
         object.__setattr__(self, "chain_depth", check_count("chain_depth", self.chain_depth, -1))
         object.__setattr__(self, "alpha", check_number("alpha", self.alpha, 1e-3))
-        if not isinstance(self.all_ops, bool):
-            raise TypeError(f"all_ops must be True or False, got {self.all_ops!r}")
+        object.__setattr__(self, "all_ops", check_flag("all_ops", self.all_ops))
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
         object.__setattr__(self, "fill", check_fill(self.fill))
 

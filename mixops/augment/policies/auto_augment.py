@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ...runtime.checks import check_choice
 from ..checks import Colour, check_fill, check_interpolation, fill_colour
 from ..operations import Op
 from .base import RGB, Operations, Policy, Words, draw_filters, filter_words, unless
@@ -62,8 +63,7 @@ class AutoAugment(Policy):
 
     def __post_init__(self) -> None:
         name = getattr(self.policy, "value", self.policy)
-        if name not in POLICIES:
-            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+        name = check_choice("policy", name if isinstance(name, str) else self.policy, list(POLICIES))
         object.__setattr__(self, "policy", name)
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
         object.__setattr__(self, "fill", check_fill(self.fill))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import Colour, check_count, check_fill, check_interpolation, fill_colour
+from ...runtime.checks import check_count
+from ..checks import Colour, check_fill, check_interpolation, fill_colour
 from ..operations import Op
 from .base import RGB, Operations, Policy, Words, draw_filters, filter_words
 from .tables import common_space

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import check_number, check_range
+from ...runtime.checks import check_number, check_range
 from ..operations import Op
 from .base import RGB, Operations, Policy, Words
 from .color_jitter import ColorJitter

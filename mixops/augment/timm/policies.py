@@ -14,7 +14,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ..checks import Colour, check_count, check_fill, check_interpolation, check_number, fill_colour
+from ...runtime.checks import check_choice, check_count, check_number
+from ..checks import Colour, check_fill, check_interpolation, fill_colour
 from ..policies.augmix import deepest, draw_mixture, mixture, mixture_words
 from ..policies.base import RGB, Operations, Policy, Words, draw_filters, filter_words, unless
 from .tables import AUGMIX, CHOICES, NAMES, POLICIES, arguments, magnitudes, pairs
@@ -37,7 +38,7 @@ class TimmPolicy(Policy):
     fill: Colour = "mean"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "magnitude_std", check_number("magnitude_std", self.magnitude_std, 0))
+        object.__setattr__(self, "magnitude_std", check_number("magnitude_std", self.magnitude_std, 0, infinite=True))
         object.__setattr__(self, "translate_pct", check_number("translate_pct", self.translate_pct, 0, 1))
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
         object.__setattr__(self, "fill", check_fill(self.fill))
@@ -63,8 +64,7 @@ class TimmRandAugment(TimmPolicy):
         object.__setattr__(self, "magnitude", check_number("magnitude", self.magnitude, 0))
         object.__setattr__(self, "num_layers", check_count("num_layers", self.num_layers, 0))
         object.__setattr__(self, "prob", check_number("prob", self.prob, 0, 1))
-        if self.transforms not in CHOICES:
-            raise ValueError(f"transforms must be one of {', '.join(CHOICES)}, got {self.transforms!r}")
+        object.__setattr__(self, "transforms", check_choice("transforms", self.transforms, list(CHOICES)))
         weights = CHOICES[self.transforms]
         if isinstance(weights, dict) and self.num_layers > len(weights):
             raise ValueError(f"num_layers must be at most {len(weights)} with {self.transforms}, got {self.num_layers}")
@@ -92,8 +92,7 @@ class TimmAutoAugment(TimmPolicy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.policy not in POLICIES:
-            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+        object.__setattr__(self, "policy", check_choice("policy", self.policy, list(POLICIES)))
 
     @property
     def words(self) -> int:

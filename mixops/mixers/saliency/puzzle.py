@@ -22,7 +22,6 @@ from ...key import Key, Stream
 from ...masks import constant_masks
 from ...plan import MixPlan
 from ...runtime.checks import (
-    MOST,
     check_array,
     check_count,
     check_flag,
@@ -73,7 +72,7 @@ class PuzzleMix(BetaMixer):
             beta=check_number("beta", self.beta, 0, _MOST_WEIGHT),
             gamma=check_number("gamma", self.gamma, 0, 1),
             eta=check_number("eta", self.eta, 0, _MOST_WEIGHT),
-            neigh_size=check_count("neigh_size", self.neigh_size, 1, MOST),
+            neigh_size=check_count("neigh_size", self.neigh_size),
             transport=check_flag("transport", self.transport),
             t_eps=check_number("t_eps", self.t_eps, 0, _MOST_WEIGHT),
             std=None if self.std is None else check_numbers("std", self.std, 0, above=True),

@@ -133,10 +133,10 @@ def test_centre_window_is_resize_and_centre_crop(size, resize, crop):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scale": (0, 1)}, r"scale must be a pair with 0 < low <= high <= 1, got \(0, 1\)"),
+        ({"scale": (0, 1)}, r"scale must be in \(0, 1\], got 0"),
         ({"scale": (0.5, 1.5)}, "scale must be"),
-        ({"scale": (0.9, 0.5)}, "scale must be"),
-        ({"ratio": (2.0, 1.0)}, "ratio must be a pair with 0 < low <= high, got"),
+        ({"scale": (0.9, 0.5)}, "scale must be a pair that rises"),
+        ({"ratio": (2.0, 1.0)}, "ratio must be a pair that rises, got"),
         ({"ratio": (0.5, float("inf"))}, "ratio must be"),
         ({"ratio": (1.0,)}, "ratio must be"),
     ],
@@ -147,9 +147,9 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_a_flip_is_a_probability():
-    with pytest.raises(ValueError, match=r"flip must be a probability in \[0, 1\], got 1.5"):
+    with pytest.raises(ValueError, match=r"flip must be in \[0, 1\], got 1.5"):
         Flip(1.5)
-    with pytest.raises(ValueError, match=r"vertical_flip must be a probability in \[0, 1\], got -1"):
+    with pytest.raises(ValueError, match=r"vertical_flip must be in \[0, 1\], got -1"):
         Flip(0, -1)
 
 

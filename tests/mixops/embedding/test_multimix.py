@@ -517,7 +517,7 @@ HEAD = nn.Linear(5, 4)
         (ValueError, "alpha must be", {"alpha": (2.0, 0.5)}),
         (ValueError, "alpha must be in .*, got 1e[+]39", {"alpha": 1e39}),
         (TypeError, "dense must be True or False, got 'yes'", {"dense": "yes"}),
-        (ValueError, "attention must be 'gap', 'cam' or 'uniform', got 'max'", {"attention": "max"}),
+        (ValueError, "attention must be one of 'gap', 'cam', 'uniform', got 'max'", {"attention": "max"}),
         (ValueError, "nonlinearity must be 'relu' or 'softmax'", {"nonlinearity": "tanh"}),
         (ValueError, r"distill must be in \[0, 1\], got 1.5", {"distill": 1.5}),
         (ValueError, r"smoothing must be in \[0, 1\)", {"smoothing": 1.0}),

@@ -59,7 +59,11 @@ def test_numbers_become_floats(value):
         (lambda: check_number("x", np.ones(3)), TypeError, r"x must be a number, got a float64 array of shape \(3,\)"),
         (lambda: check_flag("f", 1), TypeError, "f must be True or False, got 1"),
         (lambda: check_choice("c", "d", ("a", "b")), ValueError, "c must be 'a' or 'b', got 'd'"),
-        (lambda: check_choice("c", np.ones(2), ("a", "b", "c")), ValueError, "c must be 'a', 'b' or 'c', got a float64"),
+        (
+            lambda: check_choice("c", np.ones(2), ("a", "b", "c")),
+            ValueError,
+            "c must be one of 'a', 'b', 'c', got a float64",
+        ),
         (lambda: check_numbers("n", (1, 2), length=3), ValueError, r"n must be 3 numbers, got 2: \(1, 2\)"),
         (lambda: check_numbers("n", "12"), TypeError, "n must be a list of numbers, got '12'"),
         (lambda: check_numbers("n", itertools.count()), TypeError, r"n must be a list of numbers, got count\(0\)"),
