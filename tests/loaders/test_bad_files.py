@@ -299,12 +299,7 @@ def test_no_bytes_end_the_process(tmp_path, seed):
     folder = make_jpeg_folder(tmp_path / "data", 576 - len(odd), classes=2)
     for i, (name, data) in enumerate(odd):
         (folder / "0" / f"m{i}_{name}").write_bytes(data)
-    run = subprocess.run(
-        [sys.executable, "-c", _DECODE_MUTANTS, str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
+    run = subprocess.run([sys.executable, "-c", _DECODE_MUTANTS, str(folder)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     images, bad = map(int, run.stdout.split())
     assert images == 2 * 576

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+from loaders import read_ahead
 from loaders.backends.base import BackendConfig
 from loaders.bad_files import BadFiles
+from loaders.daemon_pool import DaemonPool
 from loaders.read_ahead import read_steps
 from loaders.schedule import Schedule
 from loaders.sources.base import Listing
 from loaders.step import StepPlanner, replacements
 from mixops.augment.crops import RandomResizedCrop
+from mixops.augment.flips import Flip
 from mixops.key import Key
 from pipelines.bad_file import BadFile
 
@@ -27,9 +30,15 @@ from pipelines.bad_file import BadFile
 def reading_config(n=50, batch=8, threads=3, timeout=30.0, ahead=2, on_error="skip", max_bad=100, **schedule):
     files = np.array([b"%03d.jpg" % i for i in range(n)])
     source = Listing("/data", files, np.arange(n) % 5, np.full((n, 2), 40), tuple("abcde"))
-    planner = StepPlanner(Schedule(n, batch, **schedule), source.sizes, (8, 8), RandomResizedCrop(), 0.5)
+    planner = StepPlanner(Schedule(n, batch, **schedule), source.sizes, (8, 8), RandomResizedCrop(), Flip(0.5))
     bad = BadFiles(source.name, on_error, max_bad)
     return BackendConfig(source, planner, bad, torch.device("cpu"), None, threads, ahead, timeout)
+
+
+def wait_until(reached):
+    """For as long as it takes: a test that hangs is ended by its own time limit."""
+    while not reached():
+        time.sleep(0.005)
 
 
 def reading():
@@ -59,7 +68,8 @@ def test_reads_no_further_ahead_than_told():
     one, seen = reading_config(ahead=2), set()
     steps = read_steps(one, 0, 0, lambda plan, row: seen.add(int(plan.ids[row])))
     next(steps)
-    time.sleep(0.05)
+    wait_until(lambda: len(seen) >= 8 * 3)
+    time.sleep(0.05)  # time to read on, if it would
     assert len(seen) == 8 * 3
     steps.close()
     assert reading() == []
@@ -178,55 +188,62 @@ def test_errors_of_another_kind_are_not_hidden():
 
 def test_slow_file_is_named():
     gate = threading.Event()
-    one = reading_config(timeout=2, ahead=1)
+    one = reading_config(ahead=1)
     slow = int(one.planner.draw(0, 1).ids[4])  # neither the first nor the last of its slice
 
     def load(plan, row):
         if plan.ids[row] == slow:
-            gate.wait(20)
+            gate.wait(300)
         return row
 
     steps = read_steps(one, 0, 0, load)
     assert next(steps).plan.step == 0
+    object.__setattr__(one, "timeout", 0.2)  # for what comes now: on a busy machine the first step may have taken longer
     with pytest.raises(
-        TimeoutError, match=rf"waited 2 s for the files of epoch 0, step 1; slow is {one.source.name(slow)}$"
+        TimeoutError, match=rf"waited 0.2 s for the files of epoch 0, step 1; slow is {one.source.name(slow)}$"
     ):
         next(steps)
     gate.set()
-    deadline = time.monotonic() + 5
-    while reading() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert reading() == []
+    wait_until(lambda: reading() == [])
 
 
-def test_closing_does_not_read_on():
-    count = []
+def test_closing_does_not_read_on(monkeypatch):
+    """Two threads are busy with a row each while the iterator is closed: they finish it and begin no other."""
+    closing, count = threading.Event(), []
+
+    class Pool(DaemonPool):
+        def shutdown(self, **options):
+            closing.set()
+            super().shutdown(**options)
 
     def load(plan, row):
         count.append(row)
-        time.sleep(0.01)
+        if plan.step > 0:
+            closing.wait(300)
 
+    monkeypatch.setattr(read_ahead, "DaemonPool", Pool)
     steps = read_steps(reading_config(n=400, batch=100, threads=2, ahead=3), 0, 0, load)
-    stop = threading.Timer(0.05, lambda: None)
-    stop.start()
-    one = threading.Thread(target=lambda: next(steps))
-    one.start()
-    one.join()
+    next(steps)
+    wait_until(lambda: len(count) == 102)
     steps.close()
     assert reading() == []
-    assert len(count) < 110
+    assert len(count) == 102
 
 
 _STUCK = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
 import test_read_ahead as tests
+config = tests.reading_config()
 def load(plan, row):
-    if plan.ids[row] == 7:
+    if plan.ids[row] == int(sys.argv[2]):
         threading.Event().wait()  # a server that never answers
     return row
+steps = tests.read_steps(config, 0, 0, load)
+next(steps)
+object.__setattr__(config, "timeout", 1)  # for what comes now
 try:
-    list(tests.read_steps(tests.reading_config(timeout=1), 0, 0, load))
+    next(steps)
 except TimeoutError as error:
     print(error)
     sys.exit(3)
@@ -234,8 +251,8 @@ except TimeoutError as error:
 
 
 def test_a_read_that_never_returns_does_not_keep_the_process():
-    done = subprocess.run(
-        [sys.executable, "-c", _STUCK, str(Path(__file__).parent)], capture_output=True, text=True, timeout=200
-    )
+    stuck = int(reading_config().planner.draw(0, 1).ids[4])
+    command = [sys.executable, "-c", _STUCK, str(Path(__file__).parent), str(stuck)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (3, "")
-    assert "slow is /data/007.jpg" in done.stdout
+    assert f"slow is /data/{stuck:03}.jpg" in done.stdout

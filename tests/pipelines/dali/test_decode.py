@@ -24,7 +24,7 @@ FLIPS = np.array([True, False, True, False, False])
 
 
 def crops(rows: slice, spill: bool = False) -> CropPlan:
-    windows = WINDOWS[rows] + 0.25 * spill
+    windows = WINDOWS[rows] - 0.25 * spill * (WINDOWS[rows] > 1)
     return CropPlan(windows, FLIPS[rows], ~FLIPS[rows], ("bilinear",) * len(windows), SIZE, spill)
 
 
