@@ -6,14 +6,14 @@ from .base import Fault
 
 RESIZE = "pipelines/test_resize.py"
 CUT, BOXES = (f"{RESIZE}::test_is_pillow_on_cut_windows",), (f"{RESIZE}::test_is_pillow_on_boxes",)
-CROPS, SIDES = (f"{RESIZE}::test_is_a_crop_of_the_resized_image",), (f"{RESIZE}::test_is_pillow_on_sizes",)
+RESIZED, SIDES = (f"{RESIZE}::test_is_a_crop_of_the_resized_image",), (f"{RESIZE}::test_is_pillow_on_sizes",)
 ORDER, EDGES = (
     (f"{RESIZE}::test_the_order_of_the_passes",),
     (f"{RESIZE}::test_on_other_processors_and_at_the_edges_of_memory",),
 )
 NAMED = (f"{RESIZE}::test_bad_arguments_are_named",)
-THREADS = (f"{RESIZE}::test_rows_have_filters_of_their_own_and_threads_share_them",)
-PILLOW = ("pipelines/test_pillow_crops.py",)
+CROPS = ("pipelines/test_crop_rows.py",)
+RESIZE_ARGUMENTS = ("pipelines/test_resize.py::test_bad_arguments_are_named",)
 DECODE = ("pipelines/dali/test_decode.py",)
 PLANS = ("pipelines/dali/test_plans.py",)
 STAGE = (
@@ -44,33 +44,37 @@ FAULTS = (
     Fault("resize: across first always", "pipelines/resize_kernel.py", "lost > 2 * (width - full[1])", "False", SIDES),
     Fault("resize: down first too often", "pipelines/resize_kernel.py", "lost > 2 * (width - full[1])", "lost > width - full[1]", ORDER),
     Fault("resize: the edges of a box in double precision", "pipelines/resize_kernel.py", "np.float32(top), np.float32(left), np.float32(top + high), np.float32(left + wide)", "top, left, top + high, left + wide", BOXES),
-    Fault("resize: a crop of a resized image is a box", "pipelines/resize_kernel.py", "if rows[0] > 0.0 and columns[0] > 0.0:", "if rows[0] > 1e9:", CROPS),
+    Fault("resize: a crop of a resized image is a box", "pipelines/resize_kernel.py", "if rows[0] > 0.0 and columns[0] > 0.0:", "if rows[0] > 1e9:", RESIZED),
     Fault("resize: held rows are one off", "pipelines/resize_kernel.py", "kept = min(begin, down[y, 0])", "kept = min(begin, down[y, 0] + 1)", SIDES),
     Fault("resize: reads below the image", "pipelines/resize_kernel.py", "begin = min(max(end, down[y, 0]), rows - _LANES)", "begin = max(end, down[y, 0])", EDGES),
     Fault("resize: reads right of the image", "pipelines/resize_kernel.py", "quick = ow - 1 if at < height - 1 else 0", "quick = ow - 1", EDGES),
     Fault("resize: windows may leave their image", "pipelines/resize.py", "(start + side <= sizes + slack)", "(start <= sizes + slack)", NAMED),
-    Fault("resize: all filters are the first", "pipelines/resize.py", "[FILTERS[name] for name in names]", "[FILTERS[names[0]] for name in names]", THREADS),
-    Fault("Pillow: mirrored upside down", "pipelines/pillow.py", "pixels[:, ::-1] if flip else pixels", "pixels[::-1] if flip else pixels", PILLOW),
-    Fault("Pillow: colours as they are stored", "pipelines/pillow.py", 'image.convert("RGB")', "image.copy()", PILLOW),
-    Fault("Pillow: not antialiased", "pipelines/pillow.py", "list(size), antialias=True)", "list(size), interpolation=F.InterpolationMode.NEAREST)", PILLOW),
+    Fault("resize: never upside down", "pipelines/resize.py", "turns[:, 1] = False if vertical_flips is None else vertical_flips", "turns[:, 1] = False", CROPS),
+    Fault("resize: cut windows may have fractions", "pipelines/resize.py", "good &= (start % 1 == 0) & (side % 1 == 0)", "pass", RESIZE_ARGUMENTS),
+    Fault("resize: windows may reach beyond the image", "pipelines/resize.py", "(start + side <= sizes + slack)", "(start + side <= sizes + slack + 1)", RESIZE_ARGUMENTS),
+    Fault("resize: all images by the first one's filter", "pipelines/resize.py", "[FILTERS[name] for name in names]", "[FILTERS[names[0]] for name in names]", CROPS),
+    Fault("crop: a cut image is cut again", "pipelines/crop_rows.py", "np.zeros_like(crops.windows[:, :2])", "crops.windows[:, :2]", CROPS),
+    Fault("crop: margins are mirrored apart from the image", "pipelines/crop_rows.py", "columns[ow - 1 - x if mirrored else x] = _place(x - left, width, mode)", "columns[x] = _place(x - left, width, mode)", CROPS),
+    Fault("crop: reflection repeats the edge", "pipelines/crop_rows.py", "2 * (side - 1) - i", "2 * side - 1 - i", CROPS),
+    Fault("Pillow: flips exchanged", "pipelines/pillow.py", "pixels[:, ::-1] if crops.flips[row]", "pixels[:, ::-1] if crops.vertical_flips[row]", CROPS),
     Fault("DALI: the decoder's windows are turned", "pipelines/dali/decode.py", "start=rest[0], shape=rest[1]", "start=rest[1], shape=rest[1]", DECODE),
     Fault("DALI: the first of a broken batch is blamed", "pipelines/dali/decode.py", "bad.append(i)", "bad.append(0)", DECODE),
     Fault("DALI: another batch is blamed", "pipelines/dali/decode.py", "raise DecodeError(waiting[0], error)", "raise DecodeError(waiting[-1], error)", DECODE),
     Fault("DALI: batches and origins slip", "pipelines/dali/decode.py", "batch = waiting.popleft()", "batch = waiting.pop()", DECODE),
     Fault("DALI: an error of the reader is swallowed", "pipelines/dali/decode.py", "raise self._source.error from None", "raise StopIteration from None", DECODE),
-    Fault("DALI: padding is a partner", "pipelines/dali/plans.py", "np.concatenate([plan.partner[:n], np.arange(n, n + more)])", "np.concatenate([plan.partner[:n], np.zeros(more, np.int64)])", PLANS),
+    Fault("DALI: a batch of padding alone has a row too many", "pipelines/dali/plans.py", "[plan, padding] if n else [padding]", "[plan, padding]", PLANS),
     Fault("DALI: padding is drawn with the rest", "pipelines/dali/plans.py", "mixer.plan(key, batch_size=n,", "mixer.plan(key, batch_size=self.batch_size,", PLANS),
     Fault("DALI: ranks keep their shard", "pipelines/dali/plans.py", "(self.rank + epoch - self.first_epoch) % self.world_size", "self.rank", PLANS),
     Fault("DALI: epochs that a source ends do not count", "pipelines/dali/plans.py", "int(info.epoch_idx) + self.first_epoch", "self.first_epoch", PLANS),
     Fault("DALI: an epoch has a step too many", "pipelines/dali/plans.py", "divmod(int(info.iteration), self.steps)", "divmod(int(info.iteration), self.steps + 1)", PLANS),
-    Fault("DALI: blocks that do not fit", "pipelines/dali/plans.py", "min(self.k, max(n // 2, 1))", "min(self.k, n)", PLANS),
+    Fault("DALI: blocks that do not fit", "pipelines/dali/plans.py", "matching.shortened(n).k", "matching.k", PLANS),
     Fault("DALI: own and partner exchanged", "pipelines/dali/stage.py", "mask * own + (1.0 - mask) * other", "(1.0 - mask) * own + mask * other", STAGE),
     Fault("DALI: smoothing puts mass on one class", "pipelines/dali/stage.py", "off_value=smoothing / num_classes,", "off_value=0.0,", STAGE),
     Fault("DALI: boxes are a pixel too large", "pipelines/dali/stage.py", "(t < floats(last))", "(t <= floats(last))", STAGE),
     Fault("DALI: rows and columns of a mask exchanged", "pipelines/dali/stage.py", "axis(Y0, Y1, CY, plans.height, 1)", "axis(X0, X1, CX, plans.height, 1)", STAGE),
     Fault("DALI: distances are squared for l2", "pipelines/dali/matching.py", 'np.sqrt(cost) if metric == "l2" else cost', "cost", MATCHING),
     Fault("DALI: cells at the border count as whole ones", "pipelines/dali/matching.py", "np.minimum(cell, side - cell * np.arange(n))", "np.minimum(cell, cell + 0 * np.arange(n))", MATCHING),
-    Fault("FFCV: a last batch keeps its blocks", "pipelines/ffcv/batch.py", "mixer = shorten(self.mixer, b)", "mixer = self.mixer", FFCV_PLAN),
+    Fault("FFCV: all batches by one key", "pipelines/ffcv/batch.py", "self.mixer.plan(self.key,", "self.mixer.plan(Key(),", FFCV_PLAN),
     Fault("FFCV: batches of the whole epoch have one step", "pipelines/ffcv/epoch.py", "self.step = self.first + b_ix", "self.step = self.first", FFCV_PLAN),
     Fault("FFCV: a step that was sought counts from 0", "pipelines/ffcv/epoch.py", "self.step = self.first + b_ix", "self.step = b_ix", (f"{FFCV}::test_seek_continues_with_the_same_batches",)),
     Fault("FFCV: outputs of a pair are taken apart wrongly", "pipelines/ffcv/loader.py", "x.unflatten(2, (k, -1)).transpose(1, 2)", "x.unflatten(2, (-1, k)).transpose(1, 3).transpose(2, 3)", FFCV_PLACES),
