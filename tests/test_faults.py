@@ -1,4 +1,4 @@
-"""The planted faults are still where they are planted, and the tests that must notice them exist. Planting is another command."""
+"""The planted faults are still where they are planted, and the tests that must notice them exist."""
 
 from __future__ import annotations
 
