@@ -1,4 +1,4 @@
-"""Sends tensors to a device without making the host wait for it.
+"""Sends tensors to a device without making the host wait for it, and makes a device the current one.
 
 A copy from ordinary memory makes torch wait for the stream, and everything before the copy is waited for as well; a copy
 from pinned memory is only enqueued, and torch keeps the pinned memory until it was read.
@@ -6,6 +6,7 @@ from pinned memory is only enqueued, and torch keeps the pinned memory until it 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,3 +25,9 @@ def to_device(x: Tensor | np.ndarray[Any, Any], device: torch.device) -> Tensor:
     if there.device.type == "cpu" and device.type == "cuda":
         there = there.pin_memory()
     return there.to(device, non_blocking=True)
+
+
+def current_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton launches on the current device, whatever device its arguments are on: makes ``device`` that."""
+    other = device.type == "cuda" and device.index != torch.cuda.current_device()
+    return torch.cuda.device(device) if other else nullcontext()

@@ -50,6 +50,15 @@ def box_radius(sigma):
 
 
 @njit(**INNER)
+def box_shares(sigma):
+    """Each box of a blur: its radius, and of 2**24 the shares of a pixel within and of the two at its ends."""
+    half = box_radius(float32(sigma))
+    radius = int64(half)
+    whole = uint32(float32(1 << 24) / (half * float32(2) + float32(1)))
+    return radius, whole, uint32((uint32(1 << 24) - uint32(2 * radius + 1) * whole) // uint32(2))
+
+
+@njit(**INNER)
 def _box(source, out, rows, size, radius, whole, edge, sums):
     """A box with fractional ends down ``rows`` rows of ``size`` bytes: 24 fractional bits, rounded, the border repeated."""
     last = rows - 1
@@ -91,10 +100,7 @@ def blur(image, other, h, w, sigma, sums):
     Sums that run along a row wait for one another and sums that run down all columns do not, so rows are made columns first.
     ``other`` is memory of the image's size, ``sums`` for the longer side's bytes as uint32.
     """
-    half = box_radius(float32(sigma))
-    radius = int64(half)
-    whole = uint32(float32(1 << 24) / (half * float32(2) + float32(1)))
-    edge = uint32((uint32(1 << 24) - uint32(2 * radius + 1) * whole) // uint32(2))
+    radius, whole, edge = box_shares(sigma)
     _transpose(image, other, h, w)
     _box(other, image, w, 3 * h, radius, whole, edge, sums)
     _box(image, other, w, 3 * h, radius, whole, edge, sums)

@@ -5,7 +5,6 @@ Nothing here waits for the device: a plan goes through pinned memory, which torc
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ...masks import DV, FLOATS, X0, X1, Y0, Y1, A
 from ...plan import MixPlan
-from ...runtime.devices import to_device
+from ...runtime.devices import current_device, to_device
 from ...runtime.jit import njit
 from .cuda import BELL, BITS, BOTH, BOX, DENSE, FLAT, chunks, planes, strides
 
@@ -97,7 +96,7 @@ def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile | None = None) ->
     tiles = triton.cdiv(strip, tile.block)
     sizes = work.sizes if work.kernel == "strides" else (strip, work.rows * work.in_row, *divisor(work.in_row), *work.sizes)
     fast, slow = (plan.batch, tiles) if tile.across else (tiles, plan.batch)
-    with _current(out.device):
+    with current_device(out.device):
         _KERNELS[work.kernel][(fast, min(slow, _MOST), triton.cdiv(slow, _MOST))](
             work.source, out, plan.floats, plan.pairs, plan.dense, plan.scale, plan.bias, plan.batch, *sizes,
             **plan.constants, **work.constants, BYTES=out.dtype == torch.uint8,
@@ -202,9 +201,3 @@ def chain(partner):  # type: ignore[no-untyped-def]
             seen[row], order[n] = True, row
             row, n = partner[row], n + 1
     return order
-
-
-def _current(device: torch.device) -> AbstractContextManager[Any]:
-    """Triton launches on the current device, whatever device its arguments are on."""
-    other = device.type == "cuda" and device.index != torch.cuda.current_device()
-    return torch.cuda.device(device) if other else nullcontext()
