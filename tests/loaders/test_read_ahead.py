@@ -27,7 +27,7 @@ from mixops.key import Key
 from pipelines.bad_file import BadFile
 
 
-def reading_config(n=50, batch=8, threads=3, timeout=30.0, ahead=2, on_error="skip", max_bad=100, **schedule):
+def reading_config(n=50, batch=8, threads=3, timeout=300.0, ahead=2, on_error="skip", max_bad=100, **schedule):
     files = np.array([b"%03d.jpg" % i for i in range(n)])
     source = Listing("/data", files, np.arange(n) % 5, np.full((n, 2), 40), tuple("abcde"))
     planner = StepPlanner(Schedule(n, batch, **schedule), source.sizes, (8, 8), RandomResizedCrop(), Flip(0.5))

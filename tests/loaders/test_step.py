@@ -10,7 +10,7 @@ import torch
 from support import reference
 
 from loaders.schedule import Schedule
-from loaders.step import StepPlanner, replacement
+from loaders.step import StepPlanner, replacements
 from mixops import CutMix, Key, MixUp, OptimalMatching
 from mixops.augment.crop_plan import draw_crops
 from mixops.augment.crops import RandomResizedCrop
@@ -61,7 +61,7 @@ def test_a_matching_sees_the_images_of_its_group():
 def test_replacements_are_words_of_the_row_one_after_the_other():
     row = Key(3, 1, 2, 7)
     words = reference.words(3, 1, 2, 7, int(Stream.REPLACEMENT), 9)
-    assert [replacement(row, attempt, N) for attempt in range(9)] == [int(u * N) for u in reference.uniforms(words)]
+    assert replacements(row, N)[:9].tolist() == [int(u * N) for u in reference.uniforms(words)]
 
 
 def test_rows_of_a_bad_sample_are_replaced_by_row():

@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from loaders.sources import cache
 from loaders.sources.cache import cache_file, locked, read_cache, write_cache
 
 ARRAYS = {"files": np.array([b"a.jpg", b"b.jpg"]), "sizes": np.array([[1, 2], [3, 4]], np.int32), "none": np.zeros((0, 3))}
@@ -89,39 +91,45 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 
 
 _HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from loaders.sources.cache import locked
-with locked(Path(sys.argv[1]), "data", 60) as alive:
+with locked(Path(sys.argv[1]), "data", 60):
     print("held", flush=True)
-    for _ in range(int(sys.argv[2])):
-        time.sleep(0.2)
-        alive()
     sys.stdin.read()
 """
 
 
-def hold(file: Path, times: int) -> subprocess.Popen[str]:
+def hold(file: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(file), str(times)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _HOLD, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
 
 
-def test_a_lock_that_is_held_for_ever_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_lock_that_is_held_for_ever_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait begins anew whenever the holder makes progress, and says what it was for."""
-    process = hold(tmp_path / "x.npz", 15)  # three seconds
-    began = time.monotonic()
-    with (
-        pytest.raises(TimeoutError, match=rf"waited 1 s for another process that reads my data .*{tmp_path}/x.lock"),
-        locked(tmp_path / "x.npz", "my data", 1),
-    ):
-        pass
-    assert time.monotonic() - began > 2
-    process.communicate("", timeout=60)
-    with locked(tmp_path / "x.npz", "my data", 1):  # it is gone
-        pass
+    process, clock = hold(tmp_path / "x.npz"), [0.0]
+
+    def sleep(_: float) -> None:
+        clock[0] += 0.5
+        if clock[0] <= 7.5:  # so long the holder makes progress
+            os.utime(tmp_path / "x.lock", ns=(0, int(clock[0] * 1e9)))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cache, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+        with (
+            pytest.raises(TimeoutError, match=rf"waited 1 s for another process that reads my data .*{tmp_path}/x.lock"),
+            locked(tmp_path / "x.npz", "my data", 1),
+        ):
+            pass
+    assert clock[0] == 9.0
+    process.communicate("")
+    with locked(tmp_path / "x.npz", "my data", 1) as alive:  # it is gone
+        os.utime(tmp_path / "x.lock", ns=(0, 0))
+        alive()
+        assert os.stat(tmp_path / "x.lock").st_mtime > 0
 
 
 def test_a_lock_file_that_is_another_file_stays_what_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -29,7 +29,7 @@ def crops(rows: slice, spill: bool = False) -> CropPlan:
 
 
 def batch(first: int, last: int, spill: bool = False) -> EncodedBatch:
-    return EncodedBatch(FILES[first:last], crops(slice(first, last), spill), (first, last))
+    return EncodedBatch(FILES[first:last], crops(slice(first, last), spill), None, (first, last))
 
 
 def pipeline(spill: bool = False, prefetch: int = 2) -> DecodePipeline:
@@ -55,7 +55,7 @@ def test_pixels_are_the_windows_of_the_images(spill: bool) -> None:
 
 
 def test_a_batch_that_cannot_be_decoded_is_the_one_that_is_told() -> None:
-    broken = EncodedBatch([FILES[3], undecodable(encoded(picture(0)))], crops(slice(3, 5)), "broken")
+    broken = EncodedBatch([FILES[3], undecodable(encoded(picture(0)))], crops(slice(3, 5)), None, "broken")
     pipe = pipeline()
     pipe.start(iter([batch(0, 3), batch(1, 4), broken, batch(0, 2)]))
     assert [pipe.run()[1] for _ in range(2)] == [(0, 3), (1, 4)]

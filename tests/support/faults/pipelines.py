@@ -27,6 +27,7 @@ MATCHING = (
 FFCV = "pipelines/ffcv/test_ffcv_loader.py"
 FFCV_PLAN = (f"{FFCV}::test_images_and_targets_are_the_plan",)
 FFCV_PLACES = (f"{FFCV}::test_stands_anywhere",)
+JPEG = ("pipelines/test_jpeg.py",)
 BETON = "loaders/cli/test_convert.py"
 RECORDS = (f"{BETON}::test_any_flipped_bit_of_a_sample_is_found", f"{BETON}::test_damage_that_shows_without_checksums")
 
@@ -90,4 +91,10 @@ FAULTS = (
     Fault("beton: a pointer to the middle of a record", "pipelines/ffcv/beton.py", "(pointers[at] == pointer) & (sizes[at] >= 0)", "(sizes[at] >= 0)", (f"{BETON}::test_a_pointer_to_another_record_is_found",)),
     Fault("beton: a file that was cut off", "pipelines/ffcv/beton.py", "(stored != expected if known else stored % 1)", "False", (f"{BETON}::test_a_file_that_was_cut_off_is_refused",)),
     Fault("beton: height and width exchanged", "pipelines/ffcv/beton.py", "return Images(mode, height, width, pointer,", "return Images(mode, width, height, pointer,", (f"{BETON}::test_keeps_order_names_classes_and_sizes",)),
+    Fault("beton: a record crosses the border of a page", "pipelines/ffcv/beton_writer.py", "if at % page + size > page:", "if False:", (BETON,)),
+    Fault("beton: checksums without the metadata", "pipelines/ffcv/beton_writer.py", "checksum(raw_rows[sample], record.data)", "checksum(raw_rows[sample] * 0, record.data)", (BETON,)),
+    Fault("beton: written with height and width exchanged", "pipelines/ffcv/beton_writer.py", "(record.mode, record.width, record.height, at)", "(record.mode, record.height, record.width, at)", (BETON,)),
+    Fault("JPEG: tables are taken for frames", "pipelines/jpeg.py", "frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}", "frozenset(range(0xC0, 0xD0))", JPEG),
+    Fault("JPEG: fill bytes are plain", "pipelines/jpeg.py", "if start != at + 4:", "if False:", JPEG),
+    Fault("JPEG: some components are missing", "pipelines/jpeg.py", "data[start] == data[frame + 5] and ", "", JPEG),
 )  # fmt: skip
