@@ -22,6 +22,7 @@ from jaxtyping import Float64, UInt8
 from mixops.mixers.base import Mixer
 
 from ..image_loader import ImageLoader
+from ..printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +44,7 @@ def examples(root: str | PathLike[str], mixer: Mixer, *, rows: int = 1, seed: in
     """The ``rows`` most evenly mixed pairs of two classes in the first batch; ``options`` are those of ``ImageLoader``."""
     plain = {"mean": None, "std": None, "dtype": torch.uint8, "device": "cpu", "seed": seed, **options}
     plain.setdefault("batch_size", 2 * mixer.matching.k if mixer.matching else 16)
+    plain.setdefault("drop_last", False)  # a small folder has one batch, too
     with ImageLoader(root, **plain) as before, ImageLoader(root, mixer=mixer, **plain) as after:
         sources, labels = next(iter(before))
         mixed, _ = next(iter(after))
@@ -56,7 +58,7 @@ def examples(root: str | PathLike[str], mixer: Mixer, *, rows: int = 1, seed: in
     found = []
     for i in even:
         j = plan.partner[i]
-        names = (str(classes[int(labels[i])]), str(classes[int(labels[j])]))
+        names = (printable(classes[int(labels[i])]), printable(classes[int(labels[j])]))
         found.append(Example(pixels[i], pixels[j], masks[i], results[i], plan.weight[i], names))
     return found
 
@@ -85,7 +87,7 @@ def write_page(
     style = "body{font-family:sans-serif;margin:2em}img{max-width:100%}h2{font-size:1em}"
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>mixstage preview</title><style>{style}</style>'
-        f"<h1>{html.escape(str(root))}</h1>{''.join(sections)}</html>"
+        f"<h1>{html.escape(printable(str(root)))}</h1>{''.join(sections)}</html>"
     )
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     Path(out).write_text(page, encoding="utf-8")
@@ -104,17 +106,18 @@ def _figure(shown: Sequence[tuple[Mixer, Example]]) -> Figure:
     grid = figure.subplots(len(shown), columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
+    text: dict[str, Any] = {"fontsize": 8, "parse_math": False}  # a dollar sign in a class name is one
     for row, (mixer, example) in zip(grid, shown, strict=True):
-        row[0].set_title(f"{mixer!r}\n{example.names[0]}", fontsize=8, loc="left")
+        row[0].set_title(f"{mixer!r}\n{example.names[0]}", loc="left", **text)
         row[0].imshow(example.own)
-        row[1].set_title(example.names[1], fontsize=8)
+        row[1].set_title(example.names[1], **text)
         row[1].imshow(example.other)
         for k, weight in enumerate(example.weights):
             row[2 + 2 * k].imshow(example.masks[k], cmap="gray", vmin=0, vmax=1)
-            row[2 + 2 * k].set_title("mask" if len(example.weights) == 1 else f"mask {k}", fontsize=8)
+            row[2 + 2 * k].set_title("mask" if len(example.weights) == 1 else f"mask {k}", **text)
             axes = row[3 + 2 * k]
             axes.imshow(example.mixed[k])
-            axes.set_title(f"{example.names[0]} {weight:.2f}   {example.names[1]} {1 - weight:.2f}", fontsize=8)
+            axes.set_title(f"{example.names[0]} {weight:.2f}   {example.names[1]} {1 - weight:.2f}", **text)
             height, width = example.masks[k].shape
             bar = height * 0.06  # the label as a bar under the picture: the own class first
             axes.barh(height + bar / 2, weight * width, bar, left=-0.5, color="tab:blue")
