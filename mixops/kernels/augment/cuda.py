@@ -23,7 +23,11 @@ from .passes import ARG, FILL, NUMBERS, OP, SOURCE, TARGET, WIDTH
 _SOURCE, _TARGET, _OP, _ARG = tl.constexpr(SOURCE), tl.constexpr(TARGET), tl.constexpr(OP), tl.constexpr(ARG)
 _NUMBERS, _FILL, _WIDTH = tl.constexpr(NUMBERS), tl.constexpr(FILL), tl.constexpr(WIDTH)
 _BRIGHTNESS, _CONTRAST = tl.constexpr(int(Op.BRIGHTNESS)), tl.constexpr(int(Op.CONTRAST))
-_POSTERIZE, _SOLARIZE, _INVERT = tl.constexpr(int(Op.POSTERIZE)), tl.constexpr(int(Op.SOLARIZE)), tl.constexpr(int(Op.INVERT))
+_POSTERIZE, _SOLARIZE, _INVERT = (
+    tl.constexpr(int(Op.POSTERIZE)),
+    tl.constexpr(int(Op.SOLARIZE)),
+    tl.constexpr(int(Op.INVERT)),
+)
 _AUTOCONTRAST, _EQUALIZE = tl.constexpr(int(Op.AUTOCONTRAST)), tl.constexpr(int(Op.EQUALIZE))
 # one compilation serves every batch, level and size
 _SIZES = ("batch", "first", "blocks", "height", "width", "boxes")
