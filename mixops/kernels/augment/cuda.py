@@ -3,13 +3,13 @@
     statistics and tables    3 x 256 bytes of each row that looks levels up, from its argument or from its own histogram
     apply                    one pass of each row, from the slot where its image is to the one where it goes (``passes``)
 
-A kernel is of one kind of pass, so that what few rows need, float64 and sixteen neighbours, costs the others no registers, and
-its programs are blocks of all the images whose pass is of that kind. A program counts the whole image for a channel's
+A kernel is of one kind of pass, so that what few rows need, float64 and sixteen neighbours, costs the others no registers,
+and its programs are blocks of all the images whose pass is of that kind. A program counts the whole image for a channel's
 histogram: no atomics, nothing to clear, and no order that could show.
 
 Integers are exact. Floats are float32 or float64 as on the CPU, each operation rounded: launches say
-``enable_fp_fusion=False``, or products and sums would be fused, and float32 divides by ``div_rn``, since ``/`` is approximate.
-Offsets within an image are 32 bit, image offsets 64 bit: a batch may exceed 2**31 bytes.
+``enable_fp_fusion=False``, or products and sums would be fused, and float32 divides by ``div_rn``, since ``/`` is
+approximate. Offsets within an image are 32 bit, image offsets 64 bit: a batch may exceed 2**31 bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Launches the CUDA kernels of augmentation: level after level on the current stream, the plan sent ahead by one copy.
 
-Nothing here waits for the device: a plan goes through pinned memory, which torch keeps until the device has read it. The host
-knows from the plan which kernels a level needs; no other is launched.
+Nothing here waits for the device: a plan goes through pinned memory, which torch keeps until the device has read it. The
+host knows from the plan which kernels a level needs; no other is launched.
 """
 
 from __future__ import annotations

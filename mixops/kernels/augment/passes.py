@@ -3,10 +3,11 @@
     pass    one image -> one image: a copy, a table, a filter, a warp ...; an operation is one pass, a blur six boxes
     level   passes of different images that wait for nothing but the levels before
 
-Images lie in slots: the batch's, which are only read, the result's, and spare ones. A pass on single pixels works in place, one
-that looks at neighbours goes to another slot, and the first pass of a row, which leaves the batch's slot, goes where the last
-one then ends in the result. So nothing is copied that an operation does not write anyway, and a row whose operations are few
-does not wait for others. A chain of AugMix is a row of its own, from where its row's image is to a spare slot.
+Images lie in slots: the batch's, which are only read, the result's, and spare ones. A pass on single pixels works in place,
+one that looks at neighbours goes to another slot, and the first pass of a row, which leaves the batch's slot, goes where
+the last one then ends in the result. So nothing is copied that an operation does not write anyway, and a row whose
+operations are few does not wait for others. A chain of AugMix is a row of its own, from where its row's image is to a spare
+slot.
 """
 
 from __future__ import annotations
