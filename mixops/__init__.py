@@ -27,11 +27,13 @@ from .embedding.multimix import MultiMix
 from .embedding.teacher import EmaTeacher
 from .key import Key
 from .losses import soft_cross_entropy
+from .mixers.beta import Beta
 from .mixers.cutmix import CutMix
 from .mixers.fmix import FMix
 from .mixers.gmix import GMix
 from .mixers.hmix import HMix
 from .mixers.mixup import MixUp
+from .mixers.registry import parse_mixer
 from .mixers.saliency.gradient import gradient_saliency
 from .mixers.saliency.puzzle import PuzzleMix
 from .mixers.switch import Switch
@@ -42,6 +44,7 @@ __all__ = [
     "AugMix",
     "AugmentPlan",
     "AutoAugment",
+    "Beta",
     "CenterCrop",
     "ColorJitter",
     "CutMix",
@@ -74,6 +77,7 @@ __all__ = [
     "mix_images",
     "mix_label_maps",
     "mix_targets",
+    "parse_mixer",
     "soft_cross_entropy",
     "sparse_targets",
 ]

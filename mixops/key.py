@@ -4,6 +4,17 @@ A key is four integers. Random words are Philox-4x64 blocks whose 256-bit counte
 whose 128-bit key is ``(seed, stream)``, so any word of any step can be had without drawing the words before it and
 nothing needs to be saved to resume. Only the raw words of NumPy's Philox are used, whose algorithm is fixed: NumPy's
 distributions may change between versions.
+
+What the last numbers of a key name depends on what is drawn, and on nothing else:
+
+    ORDER                        (seed, epoch)               an epoch of the data set
+    CROP                         (seed, epoch, step)         a global batch, words by row of it
+    REPLACEMENT                  (seed, epoch, step, row)    a row of the global batch
+    PAIRING, MIX, FIELD, RATIO   (seed, epoch, step, rank)   the rows that are mixed with one another
+    TUPLES, LAYER                (seed, epoch, step, rank)   the rows of one process
+
+Rows are mixed within a process or, in a loader with ``mix_group``, within a group of rows that is numbered over the global
+batch, so that the mixing does not depend on how many processes share it.
 """
 
 from __future__ import annotations
@@ -34,14 +45,15 @@ class Stream(IntEnum):
     FIELD = 7  # low-frequency fields of FMix
     AUGMENT = 8  # operations of augmentation policies and their arguments
     ERASE = 9  # erased boxes, their colours and the seeds of their noise
+    RATIO = 10  # the box's share of an HMix mask
 
 
 @dataclass(frozen=True, order=True)
 class Key:
     """Names one batch of one run; every draw is a pure function of it.
 
-    Each of ``seed``, ``epoch``, ``step`` and ``rank`` is an integer in [0, 2**64). Raises ``TypeError`` or
-    ``ValueError`` otherwise.
+    ``rank`` is the number of the rows that are mixed with one another: of the process, or of the mix group. Each of the four
+    is an integer in [0, 2**64). Raises ``TypeError`` or ``ValueError`` otherwise.
     """
 
     seed: int = 0

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from ..key import Key
+from ..key import Key, Stream
 from ..masks import constant_masks, mask_means
 from ..plan import MixPlan
 from ..runtime.checks import check_choice, check_number, set_fields
@@ -110,6 +110,31 @@ class BetaMixer(Mixer):
         if not np.array_equal(unit, np.arange(len(masks.lam))):
             masks = masks.map(lambda x: x[unit])
         return MixPlan(partner, masks.weight, masks.lam, masks.params, height, width, masks.dense)
+
+
+@dataclass(frozen=True, repr=False)
+class Beta:
+    """The law Beta(alpha, alpha), for a parameter that is drawn anew for each pair: ``HMix(r=Beta(0.5))``.
+
+    ``beta`` may repeat ``alpha``, as the papers write it. Raises ``ValueError`` or ``TypeError`` for other laws and unless
+    ``alpha`` is positive and finite.
+    """
+
+    alpha: float
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("alpha", self.alpha)
+        if self.beta not in (None, self.alpha):
+            raise ValueError(f"beta must be alpha, {self.alpha}, since only symmetric laws are drawn, got {self.beta}")
+        object.__setattr__(self, "beta", self.alpha)
+
+    def draw(self, key: Key, stream: Stream, count: int) -> Float64[np.ndarray, " count"]:
+        """``count`` numbers in [0, 1], each from three words of the stream."""
+        return symmetric_beta(key.uniform(stream, (count, OUTPUT_WORDS)), self.alpha)
+
+    def __repr__(self) -> str:
+        return f"Beta({self.alpha!r})"
 
 
 def symmetric_beta(u: Float64[np.ndarray, "*shape 3"], alpha: float) -> Float64[np.ndarray, "*shape"]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from mixops import CutMix, GMix, HMix, Key, MixUp, OptimalMatching, Switch, mix_images, mix_targets, soft_cross_entropy
+from mixops import Beta, CutMix, GMix, HMix, Key, MixUp, OptimalMatching, Switch, mix_images, mix_targets, soft_cross_entropy
 from mixops.mixers.keyless import StepCounter
 
 MIXERS = (MixUp(0.8), CutMix(), HMix(interpolations=2), GMix(draw="batch"), Switch([MixUp(), CutMix()]))
@@ -89,7 +89,10 @@ def test_bad_sizes_are_refused_by_name(arguments, error, message):
         (lambda: CutMix(interpolations=0), ValueError, "interpolations must be at least 1, got 0"),
         (lambda: CutMix(interpolations=1.5), TypeError, "interpolations must be an integer, got 1.5"),
         (lambda: CutMix(matching=4), TypeError, "matching must be an OptimalMatching or None, got 4"),
-        (lambda: HMix(r=1.5), ValueError, r"r must be in \[0, 1\], got 1.5"),
+        (lambda: HMix(r=1.5), ValueError, r"r must be in \[0, 1\] or a Beta, got 1.5"),
+        (lambda: HMix(r=Beta(0)), ValueError, "alpha must be positive and finite, got 0"),
+        (lambda: HMix(r=Beta("1")), TypeError, "alpha must be a number, got '1'"),
+        (lambda: HMix(r=Beta(1, 2)), ValueError, "beta must be alpha, 1, since only symmetric laws are drawn, got 2"),
         (lambda: HMix(convention="code"), ValueError, "convention must be 'authors' or 'paper', got 'code'"),
         (lambda: GMix(convention="code"), ValueError, "convention must be 'authors' or 'paper', got 'code'"),
         (lambda: HMix(1.0, 0.5), TypeError, "positional"),
