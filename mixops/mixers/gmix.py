@@ -4,6 +4,10 @@ Paper: M = 1 - exp(-pi d^2 / (2 (1 - lambda) N^2)). The authors' code drops the 
 area 1 - lambda, and below lambda = 1/2 makes the row's own image the bump: with p = min(lambda, 1 - lambda) and
 g = exp(-pi d^2 / (p N^2)), M = g for lambda < 1/2 and 1 - g otherwise. N^2 is h * w here, so that images need not be square.
 The label weight is the mean of the truncated mask.
+
+K outputs of a pair are an ordered path, M falling along k at every pixel. A change of roles between them would turn the mask
+inside out on the way, so the mean of a pair's lambdas decides the role of all of them; beyond 1/2 a bump then spreads until
+the border cuts off most of it, and lambda = 0 need not show the partner alone.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ class GMix(BetaMixer):
     def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """A bump of one image in the other."""
         lam = draws.lam
-        swap = (lam < 0.5) & (self.convention == "authors")  # the row's own image is the bump
+        # the row's own image is the bump; one role a pair
+        swap = (lam.mean(1, keepdims=True) < 0.5) & (self.convention == "authors")
         spread = np.where(swap, lam, 1 - lam) * (1 if self.convention == "authors" else 2)
         params = np.zeros((*lam.shape, FLOATS), np.float32)
         params[..., V0] = ~swap

@@ -1,7 +1,7 @@
-"""The contract of all mixers: one line in ``MIXERS`` and a mixer gets every check.
+"""The contract of all mixers: one line in ``mixops.mixers.registry`` and a mixer gets every check.
 
 ``PLAN_CHECKS`` look at one plan, ``MIXER_CHECKS`` at many plans of one mixer. A check asserts and knows no particular mixer;
-what mixers differ in is said in their ``Case``.
+what can be said of one beyond what holds for all (its formula, what lambda = 0 shows) is in ``FACTS``.
 """
 
 from __future__ import annotations
@@ -9,66 +9,107 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 from scipy import stats
 from support import reference
 
-import mixops
-from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, Switch, mix_images, mix_targets
+from mixops import Key, MixPlan, OptimalMatching, mix_images, mix_targets, parse_mixer
 from mixops.masks import mask_means
 from mixops.mixers.base import Mixer
 from mixops.mixers.beta import UnitDraws
+from mixops.mixers.registry import REGISTRY
 
-Formula = Callable[[float, int, int, int, int], np.ndarray]  # lambda, centre y, centre x, height, width -> mask
+# the lambdas of a pair, centre y, centre x, height, width -> its masks
+Formula = Callable[[list[float], int, int, int, int], list[np.ndarray]]
+
+
+def each(mask: Callable[..., np.ndarray]) -> Formula:
+    """The masks of a pair where every output has a mask of its own lambda."""
+    return lambda lams, *where: [mask(lam, *where) for lam in lams]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is particular about a mixer.
+
+    ``formula`` is its mask, written in ``reference``. ``whole`` says that lambda = 0 shows the partner alone, for pairs of
+    one output and of K. ``exact`` says that label weight and sampled lambda are one. ``steps`` says that the blend around a
+    box follows the box, which grows by whole pixels. ``grid`` divides the sides that images must have.
+    """
+
+    formula: Formula | None = None
+    whole: tuple[bool, bool] = (False, False)
+    exact: bool = False
+    steps: bool = False
+    grid: int = 1
+
+
+BOTH = (True, True)
+_hmix = reference.hmix_mask
+# CutMix at lambda = 0 shows the partner in a box as large as the image around a centre anywhere, clipped, as its authors do;
+# the paper's Gaussian has a spread of two images there, and so have outputs of a pair of the authors' that keep its role
+FACTS: dict[str, Facts] = {
+    "MixUp()": Facts(each(lambda lam, cy, cx, h, w: reference.mixup_mask(lam, h, w)), BOTH, exact=True),
+    "CutMix()": Facts(each(reference.cutmix_mask)),
+    "HMix()": Facts(each(_hmix), BOTH, exact=True, steps=True),
+    "HMix(r=0)": Facts(each(partial(_hmix, r=0)), BOTH, exact=True),
+    "HMix(r=1.0)": Facts(each(partial(_hmix, r=1.0)), BOTH, exact=True, steps=True),
+    "HMix(r=Beta(0.5))": Facts(None, BOTH, exact=True, steps=True),
+    "HMix(convention='paper')": Facts(each(partial(_hmix, convention="paper")), BOTH),
+    "HMix(r=1, convention='paper')": Facts(each(partial(_hmix, r=1, convention="paper"))),
+    "GMix()": Facts(reference.gmix_masks, (True, False)),
+    "GMix(convention='paper')": Facts(each(partial(reference.gmix_mask, convention="paper"))),
+    "FMix()": Facts(None, BOTH),
+    "PuzzleMix()": Facts(None, BOTH, grid=2),
+    "PuzzleMix(transport=False)": Facts(None, BOTH, grid=2),
+}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A mixer and what is particular about it.
+    """An example of a mixer and its facts."""
 
-    ``formula`` is its mask, written in ``reference``. ``whole`` is False where lambda = 0 does not show the partner alone.
-    ``exact`` says that label weight and sampled lambda are one.
-    """
+    example: Mixer
+    facts: Facts = Facts()
 
-    make: Callable[..., Mixer]
-    formula: Formula | None = None
-    whole: bool = True
-    exact: bool = False
-    takes_label: bool = True
-    fixed: dict[str, Any] = field(default_factory=dict)
+    def mixer(self, alpha: float = 1.0, *, label: str = "mask", **options: Any) -> Mixer:
+        """The mixer with ``alpha``, ``label`` and any of the options that all mixers have; of a switch the members'."""
+        members = getattr(self.example, "mixers", None)
+        if members is None:
+            return self.example.replace(alpha=alpha, label=label, **options)
+        return self.example.replace(mixers=[m.replace(alpha=alpha, label=label) for m in members]).replace(**options)
 
-    def mixer(self, alpha: float = 1.0, **options: Any) -> Mixer:
-        """The mixer with ``alpha`` and any of the options that all mixers have."""
-        if not self.takes_label:
-            options.pop("label", None)
-        return self.make(alpha, **options)
+    def fit(self, height: int, width: int) -> tuple[int, int]:
+        """The next sides that images may have."""
+        grid = self.facts.grid
+        return -(-height // grid) * grid, -(-width // grid) * grid
+
+    def plan(self, mixer: Mixer, key: Key, batch_size: int, height: int, width: int) -> MixPlan:
+        """A plan at the next sides that fit, of random pictures where the mixer looks at them."""
+        height, width = self.fit(height, width)
+        return mixer.plan(
+            key, batch_size=batch_size, height=height, width=width, **pictures(mixer, batch_size, height, width)
+        )
 
 
-def _switch(alpha: float, *, label: str = "mask", **options: Any) -> Mixer:
-    return Switch([MixUp(alpha, label=label), CutMix(alpha, label=label), GMix(alpha, label=label)], [1, 2, 1], **options)
+def pictures(mixer: Mixer, batch_size: int, height: int, width: int) -> dict[str, np.ndarray]:
+    """Random images and saliency, as far as ``mixer`` needs them."""
+    rng = np.random.default_rng(batch_size)
+    given = {
+        "images": rng.random((batch_size, 3, height, width), np.float32),
+        "saliency": rng.random((batch_size, height, width), np.float32) ** 4,
+    }
+    return {name: given[name] for name in mixer.needs}
 
 
-# CutMix at lambda = 0 shows the partner in a box as large as the image around a centre anywhere, clipped, as its authors do;
-# the paper's Gaussian has a spread of two images there
-MIXERS: dict[str, Case] = {
-    "mixup": Case(MixUp, lambda lam, cy, cx, h, w: reference.mixup_mask(lam, h, w), exact=True),
-    "cutmix": Case(CutMix, reference.cutmix_mask, whole=False),
-    "hmix": Case(HMix, reference.hmix_mask, exact=True),
-    "hmix-r0": Case(partial(HMix, r=0), partial(reference.hmix_mask, r=0), exact=True),
-    "hmix-r1": Case(partial(HMix, r=1.0), partial(reference.hmix_mask, r=1.0), exact=True),
-    "hmix-paper": Case(partial(HMix, convention="paper"), partial(reference.hmix_mask, convention="paper")),
-    "hmix-paper-r1": Case(
-        partial(HMix, r=1, convention="paper"), partial(reference.hmix_mask, r=1, convention="paper"), whole=False
-    ),
-    "gmix": Case(GMix, reference.gmix_mask),
-    "gmix-paper": Case(partial(GMix, convention="paper"), partial(reference.gmix_mask, convention="paper"), whole=False),
-    "fmix": Case(FMix),
-    "switch": Case(_switch, whole=False),
+CASES: dict[str, Case] = {
+    text: Case(mixer, FACTS.get(text, Facts())) for entry in REGISTRY for text, mixer in entry.examples().items()
 }
 
 
@@ -89,10 +130,15 @@ class Setting:
     prob: float
     key: Key
 
-    def plan(self, case: Case) -> tuple[Mixer, MixPlan]:
-        """The mixer and its plan."""
+    def fitted(self, case: Case) -> Setting:
+        """The same at sides that the mixer takes."""
+        height, width = case.fit(self.height, self.width)
+        return replace(self, height=height, width=width)
+
+    def plan(self, case: Case) -> MixPlan:
+        """The plan of a mixer."""
         mixer = case.mixer(self.alpha, interpolations=self.interpolations, draw=self.draw, prob=self.prob, label=self.label)
-        return mixer, mixer.plan(self.key, batch_size=self.batch_size, height=self.height, width=self.width)
+        return case.plan(mixer, self.key, self.batch_size, self.height, self.width)
 
 
 AWKWARD = ((1, 1), (1, 7), (1, 16000), (224, 1), (2, 2), (37, 224), (224, 37), (31, 33))
@@ -163,12 +209,25 @@ def mask_is_in_range_and_means_the_label(case: Case, s: Setting, plan: MixPlan) 
     rows = np.unique(np.linspace(0, s.batch_size - 1, max(1, min(s.batch_size, 8_000 // size))).astype(int))
     masks = dense(plan, rows)
     assert masks.min() >= 0 and masks.max() <= 1
-    if s.label == "sampled" and case.takes_label:
+    if s.label == "sampled":
         np.testing.assert_array_equal(plan.weight, plan.lam)
     else:
         np.testing.assert_allclose(plan.weight[rows], masks.mean((-2, -1)), rtol=0, atol=1e-6)
-        if case.exact:
+        if case.facts.exact:
             np.testing.assert_allclose(plan.weight, plan.lam, rtol=0, atol=1e-6)
+
+
+def outputs_are_an_ordered_path(case: Case, s: Setting, plan: MixPlan) -> None:
+    """At every pixel the mask falls along k, so that each output is nearer the partner than the one before.
+
+    Where the blend around a box of whole pixels follows the box, the boxes are nested.
+    """
+    size = s.interpolations * s.height * s.width
+    rows = np.unique(np.linspace(0, s.batch_size - 1, max(1, min(s.batch_size, 8_000 // size))).astype(int))
+    masks = dense(plan, rows)
+    if case.facts.steps:
+        masks = (masks > 0).astype(np.float64)
+    assert np.diff(masks, axis=1).max(initial=0) <= 1e-8
 
 
 def outputs_of_a_pair_share_a_centre(case: Case, s: Setting, plan: MixPlan) -> None:
@@ -190,15 +249,16 @@ def outputs_of_a_pair_share_a_centre(case: Case, s: Setting, plan: MixPlan) -> N
 def units_are_what_draw_says(case: Case, s: Setting, plan: MixPlan) -> None:
     """One draw for the batch, or one a row."""
     if s.draw == "batch":
-        assert (plan.params == plan.params[:1]).all() and (plan.weight == plan.weight[:1]).all()
+        assert (plan.lam == plan.lam[:1]).all() and (plan.params == plan.params[:1]).all()
+        assert case.example.mask_needs or (plan.weight == plan.weight[:1]).all()
     elif s.prob == 1 and 0.2 < s.alpha < 100:
         assert len({row.tobytes() for row in plan.lam}) == s.batch_size
 
 
 def key_is_all_there_is(case: Case, s: Setting, plan: MixPlan) -> None:
     """The same key gives the same plan from an equal mixer, bit for bit, whatever else was drawn in between."""
-    again = s.plan(case)[1]
-    for name in ("partner", "weight", "lam", "params", "dense"):
+    again = s.plan(case)
+    for name in ("partner", "weight", "lam", "params", "dense", "moves"):
         np.testing.assert_array_equal(getattr(again, name), getattr(plan, name))
 
 
@@ -217,7 +277,7 @@ def json_keeps_every_bit(case: Case, s: Setting, plan: MixPlan) -> None:
 def pixels_and_targets_agree(case: Case, s: Setting, plan: MixPlan) -> None:
     """Image i is of ones in channel i alone, so the mean of each mixed channel is the label share of its source."""
     b, k = s.batch_size, s.interpolations
-    if b * b * k * s.height * s.width > 30_000 or (s.label == "sampled" and case.takes_label):
+    if b * b * k * s.height * s.width > 30_000 or s.label == "sampled":
         return
     images = np.zeros((b, b, s.height, s.width), np.float32)
     images[np.arange(b), np.arange(b)] = 1
@@ -233,6 +293,7 @@ PLAN_CHECKS: tuple[Callable[[Case, Setting, MixPlan], None], ...] = (
     partner_is_a_permutation,
     weights_in_range_and_falling,
     mask_is_in_range_and_means_the_label,
+    outputs_are_an_ordered_path,
     outputs_of_a_pair_share_a_centre,
     units_are_what_draw_says,
 )
@@ -250,8 +311,9 @@ def with_lambdas(mixer: Mixer, lam: Any, height: int, width: int, step: int = 0)
     """A plan of a mixer with K = 1 whose row i has ``lam[i]`` instead of a random one."""
     lam = np.asarray(lam, np.float32).astype(np.float64)[:, None]
     rows = np.arange(len(lam))
-    with mock.patch("mixops.mixers.beta.symmetric_beta", lambda u, alpha: lam.copy()):
-        return mixer.plan_pairs(Key(step=step), np.roll(rows, 1), rows, height=height, width=width)
+    given = pictures(mixer, len(lam), height, width)
+    with mock.patch("mixops.mixers.beta.symmetric_beta", lambda u, alpha: lam.copy() if u.ndim == 3 else u[..., 0]):
+        return mixer.plan_pairs(Key(step=step), np.roll(rows, 1), rows, height=height, width=width, **given)
 
 
 def injected(mixer: Any, lam: Any, cy: Any, cx: Any, height: int, width: int, partner: Any = None) -> MixPlan:
@@ -269,12 +331,12 @@ def finite_at_the_ends(case: Case) -> None:
     lam = [0, 1, tiny, 1e-30, 1e-7, 1 - 2.0**-24, 0.5, np.nextafter(np.float32(0.5), np.float32(0)), 1, 0]
     for height, width in AWKWARD:
         for step in range(3):
-            plan = with_lambdas(case.mixer(), lam, height, width, step)
+            plan = with_lambdas(case.mixer(), lam, *case.fit(height, width), step)
             masks = plan.mask()
             assert np.isfinite(masks).all() and masks.min() >= 0 and masks.max() <= 1
             np.testing.assert_allclose(plan.weight[:, 0], masks.mean((1, 2, 3)), rtol=0, atol=1e-6)
             assert (masks[[1, 8]] == 1).all() and (plan.weight[[1, 8]] == 1).all()
-            if case.whole:
+            if case.facts.whole[0]:
                 assert (masks[[0, 9]] == 0).all() and (plan.weight[[0, 9]] == 0).all()
 
 
@@ -283,22 +345,22 @@ def alpha_to_zero_is_the_identity(case: Case) -> None:
 
     Where the mixer is not ``whole``, that holds for all outputs with lambda = 1.
     """
-    images = np.random.default_rng(0).standard_normal((64, 2, 5, 6)).astype(np.float32)
-    plan = case.mixer(1e-9, interpolations=2).plan(Key(4), batch_size=64, height=5, width=6)
+    plan = case.plan(case.mixer(1e-9, interpolations=2), Key(4), 64, 5, 6)
+    images = np.random.default_rng(0).standard_normal((64, 2, plan.height, plan.width)).astype(np.float32)
     assert set(plan.lam.ravel()) == {0.0, 1.0}
     assert 0.35 < plan.lam.mean() < 0.65
-    mixed = mix_images(images, plan).reshape(64, 2, 2, 5, 6)  # (b * k, c, h, w) -> (b, k, c, h, w)
+    mixed = mix_images(images, plan).reshape(64, 2, *images.shape[1:])  # (b * k, c, h, w) -> (b, k, c, h, w)
     for i, k in np.ndindex(64, 2):
         if plan.lam[i, k] == 1:
             np.testing.assert_array_equal(mixed[i, k], images[i])
-        elif case.whole:
+        elif case.facts.whole[1]:
             np.testing.assert_array_equal(mixed[i, k], images[plan.partner[i]])
 
 
 def every_part_of_the_key_counts(case: Case) -> None:
     """Another seed, epoch, step or rank is another plan, and partners and lambdas of different keys are unrelated."""
     keys = [Key(), Key(1), Key(0, 1), Key(0, 0, 1), Key(0, 0, 0, 1), Key(2**63), Key(0, 2**63), Key(1, 1), Key(0, 1, 1)]
-    plans = [case.mixer().plan(key, batch_size=32, height=16, width=16) for key in keys]
+    plans = [case.plan(case.mixer(), key, 32, 16, 16) for key in keys]
     assert len({plan.lam.tobytes() for plan in plans}) == len(keys)
     assert len({plan.partner.tobytes() for plan in plans}) == len(keys)
     lam = np.stack([plan.lam.ravel() for plan in plans])
@@ -310,39 +372,32 @@ def lambda_follows_its_law(case: Case) -> None:
     for alpha in (0.2, 1.0, 16.0):
         for k, draw, plans, b in ((1, "sample", 60, 65), (4, "sample", 20, 50), (2, "batch", 300, 2)):
             mixer = case.mixer(alpha, interpolations=k, draw=draw)
-            lam = [
-                mixer.plan(Key(7, 1, step), batch_size=b, height=4, width=4).lam[: b if draw == "sample" else 1]
-                for step in range(plans)
-            ]
+            lam = [case.plan(mixer, Key(7, 1, step), b, 4, 4).lam[: b if draw == "sample" else 1] for step in range(plans)]
             p = stats.kstest(np.concatenate(lam).ravel(), stats.beta(alpha, alpha).cdf).pvalue
             assert p > 1e-4, (alpha, k, draw, p)
 
 
 def rows_and_outputs_are_independent(case: Case) -> None:
     """lambdas of neighbouring rows, of the outputs before sorting, and of row and partner are uncorrelated."""
-    lam = np.concatenate(
-        [case.mixer().plan(Key(3, step=step), batch_size=64, height=8, width=8).lam.reshape(1, 64) for step in range(200)]
-    )
+    lam = np.concatenate([case.plan(case.mixer(), Key(3, step=step), 64, 8, 8).lam.reshape(1, 64) for step in range(200)])
     bound = 5 / math.sqrt(lam[:, 1:].size)
     assert abs(np.corrcoef(lam[:, :-1].ravel(), lam[:, 1:].ravel())[0, 1]) < bound
     assert abs(np.corrcoef(lam[:-1].ravel(), lam[1:].ravel())[0, 1]) < bound
-    pair = np.concatenate(
-        [case.mixer(interpolations=2).plan(Key(3, step=i), batch_size=64, height=8, width=8).lam for i in range(200)]
-    )
+    pair = np.concatenate([case.plan(case.mixer(interpolations=2), Key(3, step=i), 64, 8, 8).lam for i in range(200)])
     # of two independent uniforms sorted, Var(sum) = 2 Var, however they are ordered
     assert abs(pair.sum(1).var() / (2 * pair.ravel().var()) - 1) < 5 * math.sqrt(2 / len(pair))
 
 
 def prob_is_the_share_that_is_mixed(case: Case) -> None:
     """prob = 0 mixes nothing; at 0.3 that share of the units is mixed and the others are their own images."""
-    plan = case.mixer(prob=0.0, interpolations=2).plan(Key(), batch_size=9, height=5, width=7)
+    plan = case.plan(case.mixer(prob=0.0, interpolations=2), Key(), 9, 5, 7)
     assert (plan.mask() == 1).all() and (plan.weight == 1).all() and (plan.lam == 1).all()
-    images = np.random.default_rng(1).random((9, 3, 5, 7)).astype(np.float32)
+    images = np.random.default_rng(1).random((9, 3, plan.height, plan.width)).astype(np.float32)
     np.testing.assert_array_equal(mix_images(images, plan), images.repeat(2, 0))
-    lam = [case.mixer(prob=0.3).plan(Key(step=i), batch_size=50, height=9, width=9).lam for i in range(40)]
+    lam = [case.plan(case.mixer(prob=0.3), Key(step=i), 50, 9, 9).lam for i in range(40)]
     mixed = int((np.concatenate(lam) != 1).sum())
     assert stats.binomtest(mixed, 2000, 0.3).pvalue > 1e-4
-    whole = [case.mixer(prob=0.5, draw="batch").plan(Key(step=i), batch_size=8, height=9, width=9).lam for i in range(40)]
+    whole = [case.plan(case.mixer(prob=0.5, draw="batch"), Key(step=i), 8, 9, 9).lam for i in range(40)]
     assert all((lam == lam[0]).all() for lam in whole)
     assert 0 < sum(lam[0, 0] == 1 for lam in whole) < 40
 
@@ -350,7 +405,7 @@ def prob_is_the_share_that_is_mixed(case: Case) -> None:
 def partners_are_uniform(case: Case) -> None:
     """Every other row is equally often the partner of row 0, whatever the lambdas are."""
     b, plans = 5, 600
-    partner = [case.mixer().plan(Key(11, step=i), batch_size=b, height=1, width=1).partner for i in range(plans)]
+    partner = [case.plan(case.mixer(), Key(11, step=i), b, 1, 1).partner for i in range(plans)]
     for row in range(b):
         counts = np.bincount([p[row] for p in partner], minlength=b)
         assert counts[row] == 0
@@ -359,18 +414,18 @@ def partners_are_uniform(case: Case) -> None:
 
 def centres_are_uniform(case: Case) -> None:
     """E[M] is the mean over all pixels as centres: none of a small image is favoured."""
-    if case.formula is None:
+    if case.facts.formula is None:
         return
     lam = np.full(50, 0.75)
     masks = np.concatenate([with_lambdas(case.mixer(), lam, 6, 8, step).mask()[:, 0] for step in range(80)])
     spread = masks.std(0) / math.sqrt(len(masks))
-    exact = np.mean([case.formula(0.75, y, x, 6, 8) for y in range(6) for x in range(8)], axis=0)
+    exact = np.mean([case.facts.formula([0.75], y, x, 6, 8)[0] for y in range(6) for x in range(8)], axis=0)
     assert (np.abs(masks.mean(0) - exact) <= 5 * spread + 1e-6).all()
 
 
 def masks_equal_the_formula(case: Case) -> None:
     """From the words of the key, by the formulas of the papers alone, to the masks: in Python, in float64."""
-    if case.formula is None:
+    if case.facts.formula is None:
         return
     for setting in sweep(21, 60):
         h, w, k = min(setting.height, 40), min(setting.width, 40), setting.interpolations
@@ -386,7 +441,7 @@ def masks_equal_the_formula(case: Case) -> None:
             mine = u[(4 + 3 * k) * position :][: 4 + 3 * k]
             lams = sorted((reference.symmetric_beta(*mine[4 + 3 * j : 7 + 3 * j], alpha) for j in range(k)), reverse=True)
             cy, cx = math.floor(mine[2] * h), math.floor(mine[3] * w)
-            masks = [case.formula(lam, cy, cx, h, w) for lam in lams]
+            masks = case.facts.formula(lams, cy, cx, h, w)
             masks.sort(key=lambda m: -m.mean())
             np.testing.assert_allclose(np.sort(plan.lam[row]), sorted(lams), rtol=0, atol=0)
             np.testing.assert_allclose(plan.weight[row], [m.mean() for m in masks], rtol=0, atol=1e-6)
@@ -402,8 +457,8 @@ def applied_equals_reference(case: Case) -> None:
     """Pixels and targets against the loops of ``reference``, by every way to apply a plan on this machine."""
     rng = np.random.default_rng(3)
     for height, width, b, k in ((1, 1, 1, 1), (5, 9, 3, 2), (16, 7, 4, 3)):
-        plan = case.mixer(interpolations=k).plan(Key(2, b), batch_size=b, height=height, width=width)
-        images = rng.standard_normal((b, 3, height, width)).astype(np.float32)
+        plan = case.plan(case.mixer(interpolations=k), Key(2, b), b, height, width)
+        images = rng.standard_normal((b, 3, plan.height, plan.width)).astype(np.float32)
         expected = reference.mix_images(images, plan)
         for backend in (None, "eager"):
             np.testing.assert_allclose(mix_images(images, plan, backend=backend), expected, rtol=0, atol=2e-6)
@@ -412,27 +467,52 @@ def applied_equals_reference(case: Case) -> None:
         np.testing.assert_allclose(mix_targets(labels, plan, num_classes=4, smoothing=0.1), targets, rtol=0, atol=1e-6)
 
 
+def the_call_is_plan_then_mix(case: Case) -> None:
+    """Mixed as a batch, in the place of a collate function, from the same needs as a plan."""
+    mixer, (height, width) = case.mixer(interpolations=2), case.fit(9, 8)
+    images, labels = np.random.default_rng(4).random((6, 3, height, width), np.float32), np.arange(6) % 4
+    given = {name: value for name, value in pictures(mixer, 6, height, width).items() if name != "images"}
+    mixed, targets = mixer(images, labels, key=Key(1, 2, 3), num_classes=4, smoothing=0.1, **given)
+    plan = mixer.plan(Key(1, 2, 3), batch_size=6, height=height, width=width, images=images, **given)
+    np.testing.assert_array_equal(mixed, mix_images(images, plan))
+    np.testing.assert_array_equal(targets, mix_targets(labels, plan, num_classes=4, smoothing=0.1))
+
+
+def says_what_it_needs(case: Case) -> None:
+    """Nothing but what it needs changes a plan, and without it there is none."""
+    mixer, (height, width) = case.mixer(), case.fit(6, 8)
+    size = {"batch_size": 5, "height": height, "width": width}
+    rng = np.random.default_rng(1)
+    given = {"images": rng.random((5, 3, height, width)), "saliency": rng.random((5, height, width))}
+    assert mixer.needs <= set(given)
+    needed = {name: given[name] for name in mixer.needs}
+    assert mixer.plan(Key(), **size, **needed).to_json() == mixer.plan(Key(), **size, **given).to_json()
+    for name in needed:
+        with pytest.raises(ValueError, match=f"{name} must be given"):
+            mixer.plan(Key(), **size, **{other: value for other, value in given.items() if other != name})
+    assert mixer.constant is False or mixer.plan(Key(), **size, **needed).constant
+
+
 def is_a_value(case: Case) -> None:
     """Equal mixers are equal, hash alike, pickle, and print as the code that makes them."""
     for options in ({}, {"interpolations": 3}, {"draw": "batch", "prob": 0.25}):
         mixer, same = case.mixer(0.7, **options), case.mixer(0.7, **options)
         assert mixer == same and hash(mixer) == hash(same)
         assert pickle.loads(pickle.dumps(mixer)) == mixer
-        assert eval(repr(mixer), vars(mixops).copy()) == mixer
+        assert parse_mixer(repr(mixer)) == mixer
         assert mixer != case.mixer(0.6, **options)
         assert mixer.replace(interpolations=2).interpolations == 2
 
 
 def matching_changes_partners_only(case: Case) -> None:
     """With a matching the partner is a permutation within blocks, and a block is one unit of draw="sample"."""
-    images = np.random.default_rng(5).standard_normal((10, 3, 6, 6)).astype(np.float32)
     mixer = case.mixer(interpolations=2, matching=OptimalMatching(k=3))
-    plan = mixer.plan(Key(1), batch_size=10, height=6, width=6, images=images)
+    assert mixer.needs == case.example.needs | {"images"}
+    plan = case.plan(mixer, Key(1), 10, 6, 6)
     partner_is_a_permutation(case, Setting(1, 10, 6, 6, 2, "sample", "mask", 1, Key(1)), plan)
     assert len({row.tobytes() for row in plan.lam}) == 4  # blocks of 3, 3, 3 and 1
     np.testing.assert_allclose(plan.weight, plan.mask().mean((2, 3)), rtol=0, atol=1e-6)
-    one = mixer.replace(matching=OptimalMatching(k=1)).plan(Key(1), batch_size=10, height=6, width=6)
-    plain = mixer.replace(matching=None).plan(Key(1), batch_size=10, height=6, width=6)
+    one, plain = (case.plan(mixer.replace(matching=m), Key(1), 10, 6, 6) for m in (OptimalMatching(k=1), None))
     np.testing.assert_array_equal(one.partner, plain.partner)
     np.testing.assert_array_equal(one.params, plain.params)
 
@@ -448,6 +528,8 @@ MIXER_CHECKS: tuple[Callable[[Case], None], ...] = (
     centres_are_uniform,
     masks_equal_the_formula,
     applied_equals_reference,
+    the_call_is_plan_then_mix,
+    says_what_it_needs,
     is_a_value,
     matching_changes_partners_only,
 )

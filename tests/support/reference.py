@@ -152,22 +152,32 @@ def hmix_mask(
     return _box_mask(0.0, lam / outside_share if outside_share > 0 else 0.0, edges, height, width)
 
 
-def gmix_mask(lam: float, cy: int, cx: int, height: int, width: int, convention: str = "authors") -> np.ndarray:
+def gmix_mask(
+    lam: float, cy: int, cx: int, height: int, width: int, convention: str = "authors", own_bump: bool | None = None
+) -> np.ndarray:
     """GMix (arXiv 2203.08437, section 4), N^2 being the number of pixels.
 
-    Paper: 1 - exp(-|i - p|^2 pi / (2 (1 - lambda) N^2)). Authors' code: with p = min(lambda, 1 - lambda) and
-    g = exp(-pi |i - p|^2 / (p N^2)), the row's own image is shown by g for lambda < 1/2 and by 1 - g otherwise.
+    Paper: 1 - exp(-|i - p|^2 pi / (2 (1 - lambda) N^2)). Authors' code: the row's own image is shown by
+    exp(-pi |i - p|^2 / (lambda N^2)) for lambda < 1/2, or where ``own_bump`` says so, and by
+    1 - exp(-pi |i - p|^2 / ((1 - lambda) N^2)) otherwise.
     """
     out = np.empty((height, width))
+    own = lam < 0.5 if own_bump is None else own_bump
     for y, x in product(range(height), range(width)):
         d2 = (y - cy) ** 2 + (x - cx) ** 2
         if convention == "paper":
             out[y, x] = 1 - (math.exp(-d2 * math.pi / (2 * (1 - lam) * height * width)) if lam < 1 else 0)
         else:
-            p = min(lam, 1 - lam)
+            p = lam if own else 1 - lam
             g = math.exp(-math.pi * d2 / (p * height * width)) if p > 0 else 0.0
-            out[y, x] = g if lam < 0.5 else 1 - g
+            out[y, x] = g if own else 1 - g
     return out
+
+
+def gmix_masks(lams: list[float], cy: int, cx: int, height: int, width: int) -> list[np.ndarray]:
+    """The masks of a pair by the authors' kernel: the mean of its lambdas decides which image is the bump in all of them."""
+    own_bump = math.fsum(lams) / len(lams) < 0.5
+    return [gmix_mask(lam, cy, cx, height, width, own_bump=own_bump) for lam in lams]
 
 
 # ------------------------------------------------------------------------------------------------------ random words
