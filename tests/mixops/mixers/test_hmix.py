@@ -79,7 +79,7 @@ def test_the_blend_rises_along_k_by_no_more_than_rounding_the_box(lam, r, h, w, 
     lam = np.sort(np.asarray(lam, np.float32).astype(np.float64))[::-1]
     shown = injected(HMix(r=r), lam[None], y, x, h, w).params[0, :, 0].astype(np.float64)
     half = np.sqrt((1 - lam) * r)[:, None] * [h, w] / 2
-    edges = np.minimum([y, x] + half, [h, w]) - np.maximum([y, x] - half, 0)
+    edges = np.minimum([y, x] + half, [h, w]) - np.maximum([y, x] - half, 0)  # noqa: RUF005 - half is an array
     unrounded = lam / (1 - edges.prod(1) / (h * w))
     for k in range(len(lam)):
         assert (shown[k:] <= unrounded[k] + 1e-6).all()
