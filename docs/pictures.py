@@ -14,7 +14,8 @@ from matplotlib import pyplot
 from sklearn.datasets import load_sample_images
 from torch.nn.functional import avg_pool2d, interpolate
 
-from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, PuzzleMix, Switch, mix_images
+from mixops import GMix, Key, MixPlan, MixUp, OptimalMatching, mix_images
+from mixops.mixers.registry import REGISTRY
 
 FOLDER = Path(__file__).parent / "pictures"
 SIDE = 192
@@ -55,21 +56,15 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     images = photographs()
     size = {"batch_size": 2, "height": SIDE, "width": SIDE}
-    mixers = {
-        "mixup": MixUp(1.0), "cutmix": CutMix(1.0), "hmix": HMix(1.0, r=0.75), "gmix": GMix(1.0), "fmix": FMix(1.0),
-        "multi-mix": GMix(1.0, interpolations=3), "switch": Switch([MixUp(1.0), CutMix(1.0)]),
-    }  # fmt: skip
+    mixers = {entry.page: entry.picture() for entry in REGISTRY} | {"multi-mix": GMix(1.0, interpolations=3)}
     for name, mixer in mixers.items():
         keys = (Key(seed) for seed in range(1000))  # the first draw that shows both pictures
-        plans = (mixer.plan(key, **size) for key in keys)
+        plans = (mixer.plan(key, **size, images=images, saliency=edges(images)) for key in keys)
         draw(name, next(plan for plan in plans if 0.45 < plan.weight[0].mean() < 0.65), images)
     eight = torch.cat([images, images.flip(3), images.roll(40, 3), images.flip(3).roll(40, 3)])
     matched = MixUp(1.0, matching=OptimalMatching(4)).replace(draw="batch")
     plans = (matched.plan(Key(seed), batch_size=8, height=SIDE, width=SIDE, images=eight) for seed in range(1000))
     draw("k-mixup", next(plan for plan in plans if 0.45 < plan.weight[0, 0] < 0.65), eight)
-    puzzle = PuzzleMix(1.0)
-    plans = (puzzle.plan(Key(seed), images=images, saliency=edges(images)) for seed in range(1000))
-    draw("puzzlemix", next(plan for plan in plans if 0.45 < plan.weight[0, 0] < 0.65), images)
 
 
 if __name__ == "__main__":

@@ -124,10 +124,11 @@ class Beta:
     beta: float | None = None
 
     def __post_init__(self) -> None:
-        check_positive("alpha", self.alpha)
-        if self.beta not in (None, self.alpha):
-            raise ValueError(f"beta must be alpha, {self.alpha}, since only symmetric laws are drawn, got {self.beta}")
-        object.__setattr__(self, "beta", self.alpha)
+        alpha = check_number("alpha", self.alpha, 0, above=True)
+        beta = alpha if self.beta is None else check_number("beta", self.beta, 0, above=True)
+        if beta != alpha:
+            raise ValueError(f"beta must be alpha, {alpha}, since only symmetric laws are drawn, got {beta}")
+        set_fields(self, alpha=alpha, beta=beta)
 
     def draw(self, key: Key, stream: Stream, count: int) -> Float64[np.ndarray, " count"]:
         """``count`` numbers in [0, 1], each from three words of the stream."""

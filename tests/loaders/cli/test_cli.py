@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from loaders.cli.main import app
 from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
-from mixops.mixers.registry import MIXERS, parse_mixer
+from mixops.mixers.registry import REGISTRY, parse_mixer
 
 COMMANDS = ("check", "convert", "demo", "doctor", "preview", "train")
 BENCHMARKS = ("ffcv", "kernels", "matching", "multimix", "pipeline", "plan", "puzzle")
@@ -51,9 +51,8 @@ def test_a_mixer_reads_back_from_what_it_prints(mixer: object) -> None:
 
 
 def test_names_alone_and_none_are_read() -> None:
-    assert [parse_mixer(name) for name in MIXERS if name != "Switch"] == [
-        kind() for n, kind in MIXERS.items() if n != "Switch"
-    ]
+    alone = [entry for entry in REGISTRY if entry.name != "Switch"]
+    assert [parse_mixer(entry.name) for entry in alone] == [entry.kind() for entry in alone]
     assert parse_mixer("Switch([MixUp, CutMix])") == Switch([MixUp(), CutMix()])
     assert parse_mixer("none") is None
 

@@ -61,7 +61,7 @@ def test_towards_zero_r_is_a_coin_between_mixup_and_cutmix():
 
 def test_a_law_is_a_value():
     assert Beta(0.5) == Beta(0.5, 0.5) and hash(Beta(0.5)) == hash(Beta(0.5, 0.5)) and Beta(0.5) != Beta(1)
-    assert repr(Beta(0.5, 0.5)) == "Beta(0.5)" and repr(HMix(r=Beta(2))) == "HMix(alpha=1.0, r=Beta(2))"
+    assert repr(Beta(0.5, 0.5)) == "Beta(0.5)" and repr(HMix(r=Beta(2))) == "HMix(alpha=1.0, r=Beta(2.0))"
 
 
 @settings(max_examples=200)
