@@ -23,7 +23,7 @@ import typer
 
 from mixops import CutMix, GMix, HMix, Key, MixUp
 from mixops.masks import dense_masks
-from mixops.mixers.base import Draw
+from mixops.mixers.beta import UnitDraws
 from mixops.mixers.fmix import cut_fields, low_frequency_fields
 
 FIELDS = 2000  # random masks of FMix, which has no centre to count over
@@ -43,7 +43,7 @@ def measured(masks: np.ndarray) -> np.ndarray:
 def every_centre(mixer: Any, lam: float, n: int) -> np.ndarray:
     """The masks of a mixer for each of the n * n pixels as the centre."""
     cy, cx = (np.indices((n, n)).reshape(2, -1) + 0.5) / n
-    params = mixer.masks(Draw(Key(), np.full((n * n, 1), lam), cy, cx), n, n)
+    params = mixer.masks(UnitDraws(Key(), np.full((n * n, 1), lam), cy, cx), n, n)
     return dense_masks(params[:, 0], n, n)
 
 

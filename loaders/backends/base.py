@@ -76,9 +76,9 @@ class Backend(Protocol):
         ...
 
 
-_BACKENDS = {  # name: (class, what it needs, extra that installs it)
-    "dali": ("Dali", "nvidia.dali", "dali"),
-    "ffcv": ("Ffcv", "ffcv", "ffcv"),
+_BACKENDS = {  # name: (class, what it needs, what installs it)
+    "dali": ("Dali", "nvidia.dali", "'mixstage[dali]'"),
+    "ffcv": ("Ffcv", "ffcv", "'mixstage[ffcv]'"),
     "torchvision": ("Torchvision", "PIL", "pillow"),
 }
 BACKENDS = tuple(_BACKENDS)
@@ -91,9 +91,9 @@ def find_backend(name: str) -> type[Backend]:
     """
     if name not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}, got {name!r}")
-    kind, needs, extra = _BACKENDS[name]
+    kind, needs, package = _BACKENDS[name]
     if not is_installed(needs):
-        raise ImportError(f"backend={name!r} needs {needs}: pip install 'mixstage[{extra}]'")
+        raise ImportError(f"backend={name!r} needs {needs}: pip install {package}")
     backend: type[Backend] = getattr(importlib.import_module(f".{name}", __package__), kind)
     return backend
 

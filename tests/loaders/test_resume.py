@@ -139,11 +139,11 @@ def test_state_before_between_and_after_a_break(jpeg_folder):
         ({"mixer": CutMix()}, r"mixer was 'HMix\(.*' and is 'CutMix\("),
         ({"mixer": None}, "mixer was .* and is 'None'"),
         ({"batch_size": 16}, "global_batch_size was 12 and is 16"),
-        ({"shuffle": False}, "shuffle was True and is False"),
+        ({"shuffle": False}, "sampling was 'Shuffled\\(\\)' and is 'Sequential\\(\\)'"),
         ({"drop_last": True}, "drop_last was False and is True"),
         ({"scale": (0.5, 1.0)}, "crop was .*0.08.* and is .*0.5"),
         ({"mix_group": 4}, r"mix_group was \[None, 12\] and is \[4, 4\]"),
-        ({"seed": 12, "shuffle": False}, "seed was 11 and is 12; shuffle was True and is False"),
+        ({"seed": 12, "shuffle": False}, "sampling was 'Shuffled\\(\\)' and is 'Sequential\\(\\)'; seed was 11 and is 12"),
     ],
 )
 def test_changed_configuration_is_refused_by_name(jpeg_folder, options, message):

@@ -15,7 +15,7 @@ from support import reference
 
 from mixops import CutMix, Key, MixUp
 from mixops.key import Stream
-from mixops.mixers.base import symmetric_beta
+from mixops.mixers.beta import symmetric_beta
 
 integers = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 1])
 

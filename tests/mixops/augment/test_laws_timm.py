@@ -27,6 +27,7 @@ from mixops.augment import (
 from mixops.augment.operations import Filter, Op
 from mixops.augment.policies.base import Words
 from mixops.augment.timm.tables import LAWS, NAMES, arguments
+from mixops.key import Stream
 
 timm = pytest.importorskip("timm.data.auto_augment", reason="timm is not installed")
 N, SIZE = 200_000, (120, 200)
@@ -34,7 +35,7 @@ HPARAMS = {"translate_const": 100, "img_mean": (124, 116, 104)}
 
 
 def draw(policy, n=N):
-    words = Words(Key(12).uniform(8, (n, policy.words)))
+    words = Words(Key(12).uniform(Stream.AUGMENT, (n, policy.words)))
     return policy.draw(words, *SIZE, (0.485, 0.456, 0.406))
 
 

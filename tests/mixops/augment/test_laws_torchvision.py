@@ -29,6 +29,7 @@ from mixops.augment import (
 )
 from mixops.augment.operations import FACTORS, Filter, Op
 from mixops.augment.policies.base import Words
+from mixops.key import Stream
 
 N, SIZE = 200_000, (120, 200)
 NAMES = {
@@ -41,7 +42,7 @@ Law = dict[tuple[int, float], float]  # (operation, argument) -> probability
 
 
 def draw(policy, n=N):
-    words = Words(Key(11).uniform(8, (n, policy.words)))
+    words = Words(Key(11).uniform(Stream.AUGMENT, (n, policy.words)))
     return policy.draw(words, *SIZE, (0.5, 0.5, 0.5))
 
 

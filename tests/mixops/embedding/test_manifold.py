@@ -207,9 +207,16 @@ def test_nothing_is_left_behind_also_after_an_error():
     assert not model.hidden._forward_hooks
     before = model(IMAGES)
     assert before.shape == (B, CLASSES)
-    with pytest.raises(ValueError, match="layers must return tensors of 6 rows"):
-        ManifoldMix(model, ["hidden"], MixUp())(IMAGES, LABELS[:6], key=Key(), num_classes=CLASSES)
     assert torch.equal(model(IMAGES), before)
+
+    class Half(nn.Module):
+        def forward(self, x):
+            return x[: len(x) // 2]
+
+    half = nn.Sequential(Half())
+    with pytest.raises(ValueError, match=f"layers must return tensors of {B} rows"):
+        ManifoldMix(half, [1], MixUp())(IMAGES, LABELS, key=Key(), num_classes=CLASSES)
+    assert not half[0]._forward_hooks
 
 
 def test_layers_that_run_twice_or_never():

@@ -141,7 +141,7 @@ def test_wrong_images_are_refused():
         augment_images([1], plan)
     with pytest.raises(ValueError, match="out must be contiguous and writeable"):
         augment_images(source, plan, out=np.empty((2, 20, 60, 3), np.uint8)[:, :, ::2])
-    with pytest.raises(ValueError, match="backend must be 'eager' or 'numba', got 'cuda'"):
+    with pytest.raises(ValueError, match="backend must be one of 'eager', 'numba', 'triton', got 'cuda'"):
         augment_images(source, plan, backend="cuda")
     with pytest.raises(TypeError, match="out must be a torch tensor like images, got ndarray"):
         augment_images(torch.from_numpy(source), plan, out=source)
