@@ -3,13 +3,16 @@
 numba's threading layers abort on concurrent callers (workqueue) or after a fork (OpenMP), so kernels are serial, release
 the GIL, and are sliced over Python threads (``threads.py``). The cache lies in the user's cache folder, unless
 NUMBA_CACHE_DIR says otherwise: an installed package should not write beside itself. Where no folder can be written to, which
-numba makes an error, kernels are compiled in every process.
+numba makes an error, kernels are compiled in every process. numba compiles anew what stands in a file that has changed, but
+not what calls it from another file: so code is kept by a digest of all sources that are compiled.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,10 +39,30 @@ def njit(**options: Any) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         before, folder = numba.config.CACHE_DIR, kernel_folder()
-        numba.config.CACHE_DIR = folder or ""  # read when a function is decorated, and only then
+        of = _sources(Path(__file__).parents[1]) + _sources(_package(Path(function.__code__.co_filename)))
+        numba.config.CACHE_DIR = (
+            "" if folder is None else str(Path(folder) / of)
+        )  # read when a function is decorated, and only then
         try:
             return numba.njit(nogil=True, cache=folder is not None, error_model="numpy", **options)(function)
         finally:
             numba.config.CACHE_DIR = before
 
     return decorate
+
+
+def _package(path: Path) -> Path | None:
+    """The folder of the outermost package that a module belongs to."""
+    inside = [folder for folder in path.parents if (folder / "__init__.py").exists()]
+    return inside[-1] if inside else None
+
+
+@cache
+def _sources(package: Path | None) -> str:
+    """A digest of the modules of a package that numba compiles, or that write what it compiles."""
+    digest = blake2b(digest_size=8)
+    for path in [] if package is None else sorted(package.rglob("*.py")):
+        source = path.read_bytes()
+        if b"njit" in source or b"from numba" in source:
+            digest.update(source)
+    return digest.hexdigest()
