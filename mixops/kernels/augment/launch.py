@@ -33,7 +33,8 @@ _KINDS: dict[int, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     MIX: ("mix", ("mixed", "weight"), {}),
 }  # fmt: skip
 _BYTES = ("points", "sharpen", "boxes", "mix", "erase")  # kernels whose items are bytes; those of the others are pixels
-_BLOCK = 1024  # items of a program
+_BYTES_BLOCK, _PIXELS_BLOCK = 1024, 256  # items of a program; of pixels that interpolate, few fill the registers
+_INTERPRETED = 1024  # the interpreter takes long for a program, however large
 _OPTIONS: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
 _ALIGNMENT = 16  # bytes
 
@@ -61,20 +62,27 @@ def augment(images: UInt8[Tensor, "b h w 3"], plan: AugmentPlan, out: UInt8[Tens
             look_up = (tables,) if name == "points" else ()
             if kind == TABLE:
                 KERNELS["make_tables"][(3 * count,)](
-                    images, out, spare, tables, there["record"], b, first, h, w, BLOCK=_BLOCK, **_OPTIONS
+                    images, out, spare, tables, there["record"], b, first, h, w, BLOCK=_BYTES_BLOCK, **_OPTIONS
                 )
             if kind == MIX and plan.chains is not None:
                 constants = {"CHAINS": plan.chains.op.shape[1], "BLENDED": plan.chains.blend}
-            blocks = triton.cdiv(h * w * (3 if name in _BYTES else 1), _BLOCK)
+            block, blocks = _blocks(name, h * w, out.device)
             KERNELS[name][(count * blocks,)](
                 images, out, spare, *look_up, there["record"], *(there[x] for x in reads), b, first, blocks, h, w,
-                **constants, BLOCK=_BLOCK, **_OPTIONS,
+                **constants, BLOCK=block, **_OPTIONS,
             )  # fmt: skip
         if erased:
-            blocks = triton.cdiv(3 * h * w, _BLOCK)
+            block, blocks = _blocks("erase", h * w, out.device)
             KERNELS["erase"][(b * blocks,)](
-                out, there["box"], there["seed"], there["values"], blocks, h, w, plan.box.shape[1], BLOCK=_BLOCK, **_OPTIONS
+                out, there["box"], there["seed"], there["values"], blocks, h, w, plan.box.shape[1], BLOCK=block, **_OPTIONS
             )
+
+
+def _blocks(name: str, pixels: int, device: torch.device) -> tuple[int, int]:
+    """Items of a program of a kernel, and programs of an image."""
+    items = pixels * (3 if name in _BYTES else 1)
+    block = _INTERPRETED if device.type == "cpu" else _BYTES_BLOCK if name in _BYTES else _PIXELS_BLOCK
+    return block, triton.cdiv(items, block)
 
 
 def runs_on(device: torch.device) -> bool:
