@@ -29,7 +29,7 @@ matched = OptimalMatching(2)
         (PuzzleMix(matching=matched), {"images", "saliency"}),
         (Switch([CutMix(), PuzzleMix()]), {"images", "saliency"}),
     ],
-    ids=repr,
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else repr(value),  # sets print in any order
 )
 def test_needs(mixer: Mixer, needs: set[str]) -> None:
     """A plan is drawn from what the mixer needs and from nothing less."""
