@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
 
-.PHONY: demo test check gpu soak mutants docs-check format clean
+.PHONY: demo test check wheels constraints gpu soak mutants docs-check format clean
 
 demo: .venv/base
 	$(BIN)/mixstage demo
@@ -17,6 +17,15 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+# the wheel in clean environments of the oldest and the newest Python on the machine
+wheels: .venv/dev
+	$(BIN)/python -m tests.support.installed
+
+# one set of versions for every Python and extra; a version that is pinned stays unless a range in pyproject.toml excludes it
+constraints: .venv/base
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-annotate \
+	  --custom-compile-command "make constraints" --output-file constraints.txt pyproject.toml
 
 # what needs a CUDA device: tests, then the figures of benchmarks/results; IMAGES=FOLDER (ImageNet's training images or some of
 # them, 50,000 at least) adds those of the loader

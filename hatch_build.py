@@ -5,6 +5,9 @@
 
 so that nothing of ours stands at the top of site-packages, where somebody else's ``loaders`` or ``pipelines`` may be. Lines
 stay where they are. An editable installation is the checkout itself; nothing is rewritten for it.
+
+The README becomes the page of a package index, where a link to a file of the checkout leads nowhere: it becomes one to
+``home`` of ``[tool.hatch.metadata.hooks.custom]``, or plain text as long as there is no such address.
 """
 
 from __future__ import annotations
@@ -21,10 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 PACKAGES = ("mixops", "pipelines", "loaders")
 _ANY = "|".join(PACKAGES)
 _FROM = re.compile(rf"\b(from )({_ANY})(?=[\w.]* import\b)")  # in code, in examples of docstrings, in code for a subprocess
+_PLAIN = re.compile(rf"^([ ]*)import ({_ANY})$", re.MULTILINE)
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")  # to a file of the checkout
 _DOTTED = re.compile(rf"(?<![\w./])({_ANY})\.([a-zA-Z]\w*)")
 
 
@@ -44,6 +50,28 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if self._scratch is not None:
             shutil.rmtree(self._scratch)
+
+
+class CustomMetadataHook(MetadataHookInterface):  # type: ignore[misc]
+    """Gives the package its page and the addresses beside it."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        home = self.config.get("home", "").rstrip("/")
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": index_page(text, home)}
+        metadata["urls"] = {"Source": home, "Documentation": f"{home}/blob/main/docs/README.md"} if home else {}
+
+
+def index_page(text: str, home: str) -> str:
+    """A page whose links and pictures lead to the files at ``home``; without one, links are text and pictures left out."""
+
+    def link(match: re.Match[str]) -> str:
+        picture, label, target = match.groups()
+        if not home:
+            return "" if picture else label
+        return f"{picture}[{label}]({home}/{'raw' if picture else 'blob'}/main/{target})"
+
+    return _LINK.sub(link, text)
 
 
 def write(source: Path, target: Path, root: Path) -> None:
@@ -77,7 +105,7 @@ def rewrite(source: str, names: set[str], file: str = "source") -> str:
     for start, end in reversed(list(_texts(source))):  # from the end, so that places stay right
         text = _DOTTED.sub(lambda match: f"mixstage.{match[0]}" if match[0] in names else match[0], source[start:end])
         source = source[:start] + text + source[end:]
-    done = _FROM.sub(r"\1mixstage.\2", source)
+    done = _PLAIN.sub(r"\1from mixstage import \2", _FROM.sub(r"\1mixstage.\2", source))
     for node in ast.walk(ast.parse(done, file)):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []

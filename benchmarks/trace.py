@@ -22,6 +22,7 @@ import typer
 
 from loaders.bench import peers
 from loaders.bench.measure import Report, conditions
+from loaders.processors import usable_processors
 from mixops import CutMix, HMix, MixUp, Switch
 
 WAITS = ("cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy")
@@ -63,7 +64,7 @@ def count_calls(opened: AbstractContextManager[peers.Batches], steps: int) -> Co
 
 def run(root: Path, batch_size: int = 128, steps: int = 12) -> Report:
     """Counts with and without mixing."""
-    setting = peers.Setting(root, Path(), batch_size, 224, len(os.sched_getaffinity(0)), "cuda")
+    setting = peers.Setting(root, Path(), batch_size, 224, usable_processors(), "cuda")
     contestants = {
         "DALI's iterator": peers.plain_dali(setting, decode_only=False),
         "mixstage, no mixing": peers.mixstage(setting, "dali", None),

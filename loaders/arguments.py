@@ -18,6 +18,7 @@ from mixops.augment.policies.base import RGB
 from mixops.mixers.base import Mixer
 from mixops.mixers.needs import refuse_needs
 
+from .processors import usable_processors
 from .sampling import Repeated, Sampling, Sequential, Shuffled, Together, Weighted
 from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
@@ -139,7 +140,7 @@ def find_stream(device: torch.device) -> tuple[torch.device, torch.cuda.Stream |
 def default_threads() -> int:
     """The processors that this rank may use."""
     ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, len(os.sched_getaffinity(0)) // (int(ranks) if ranks.isdigit() else 1))
+    return max(1, usable_processors() // (int(ranks) if ranks.isdigit() else 1))
 
 
 def check_group(mixer: Mixer | None, schedule: Schedule, name: str) -> None:

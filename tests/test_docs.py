@@ -23,6 +23,7 @@ NOT_RUN = {  # first words of commands that cannot be run in a test, and why
     "sudo": "installs",
     "git": "needs the network",
     "sbatch": "needs a cluster",
+    "docker": "needs its daemon",
 }
 
 GIVEN = {  # what a page takes from its reader

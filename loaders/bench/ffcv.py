@@ -55,7 +55,7 @@ def ffcv(
     reports = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = root or write_photos(Path(scratch, "images"), images)
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_processors()
         setting = Setting(folder, Path(scratch, "images.beton"), batch_size, size, cores, "cpu")
         convert(folder, setting.beton)
         for chosen in part or list(Part):
@@ -137,6 +137,7 @@ from loaders.bench import ffcv
 kind, beton, batch_size, size, workers = sys.argv[1:]
 setting = ffcv.Setting(Path(), Path(beton), int(batch_size), int(size), int(workers), "cpu")
 from mixops import CutMix
+from ..processors import usable_processors
 if kind != "image":
     from pipelines.ffcv import loader as _
 else:

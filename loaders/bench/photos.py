@@ -6,7 +6,6 @@ alike but for a share of their own. White noise would cost several times as much
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image
 from mixops import Key
 from mixops.key import Stream
 
+from ..processors import usable_processors
 from ..sources.progress import Turn, run_with_progress
 
 _HEIGHT, _WIDTH, _QUALITY = 375, 500, 89
@@ -37,7 +37,7 @@ def write_photos(root: Path, count: int, classes: int = 8) -> Path:
         return len(chunk)
 
     numbers = np.arange(count)
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_processors()
     run_with_progress(write, np.split(numbers, range(_CHUNK, count, _CHUNK)), count, "writing photographs", threads)
     return root
 

@@ -8,7 +8,6 @@ a batch that is there already, the loader alone, and both together). ``epoch_tim
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import typer
 
 from ..backends.base import is_installed
 from ..cli.convert import convert
+from ..processors import usable_processors
 from .measure import Report
 from .peers import Setting
 from .photos import write_photos
@@ -56,14 +56,14 @@ def pipeline(
     parts = part or list(Part)
     if only and not {*parts} <= {Part.LOADERS, Part.MIXERS}:
         raise typer.BadParameter("only takes contestants of --part loaders or mixers", param_hint="--only")
-    if cores and cores < len(os.sched_getaffinity(0)):
+    if cores and cores < usable_processors():
         raise typer.Exit(run_with_cores(cores, sys.argv))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     written = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = root or write_photos(Path(scratch, "images"), images)
         beton = Path(scratch, "images.beton")
-        setting = Setting(folder, beton, batch_size, size, len(os.sched_getaffinity(0)), device)
+        setting = Setting(folder, beton, batch_size, size, usable_processors(), device)
         if is_installed("ffcv") and device == "cpu":
             convert(folder, beton)
         measures: dict[Part, Callable[[Setting, int], Report]] = {

@@ -35,7 +35,12 @@ def measure_cores(setting: Setting, rounds: int) -> Report:
 
 
 def run_with_cores(count: int, arguments: list[str]) -> int:
-    """Runs ``mixstage bench pipeline`` in a process that has ``count`` processors; returns its exit code."""
+    """Runs ``mixstage bench pipeline`` in a process that has ``count`` processors; returns its exit code.
+
+    Raises ``ValueError`` where the system binds no process to processors.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError(f"cores must be 0 on {sys.platform}, where no process is bound to processors, got {count}")
     mine = sorted(os.sched_getaffinity(0))[:count]
     code = "import typer; from loaders.bench.pipeline import pipeline; typer.run(pipeline)"
     rest = [word for word in arguments[1:] if word not in ("bench", "pipeline")]

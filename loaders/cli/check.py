@@ -8,7 +8,6 @@ breaking its coding show in the picture only; no decoder can tell.
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from jaxtyping import Int64
 from pipelines.bad_file import BadFile
 
 from ..printable import printable
+from ..processors import usable_processors
 from ..sources.base import Source
 from ..sources.plain import read_pixels, read_plain
 from ..sources.progress import Turn, run_with_progress
@@ -39,7 +39,7 @@ def check(
         raise ValueError(f"num_threads must be at least 0, got {num_threads}")
     began = time.perf_counter()
     source = open_source(root)
-    bad = find_bad(source, decode=decode, num_threads=num_threads or len(os.sched_getaffinity(0)))
+    bad = find_bad(source, decode=decode, num_threads=num_threads or usable_processors())
     seconds = time.perf_counter() - began
     files = {printable(source.name(sample)): reason for sample, reason in bad.items()}
     for name, reason in files.items():

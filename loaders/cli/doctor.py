@@ -24,13 +24,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..processors import usable_processors
+
 State = Literal["works", "fails", "missing", "no GPU"]
 _COLOURS: dict[State, str] = {"works": "green", "fails": "red", "missing": "yellow", "no GPU": "yellow"}
 _BACKENDS = ("dali", "ffcv", "torchvision")
-_FFCV = (
-    "sudo apt-get install -y pkg-config libturbojpeg0-dev libopencv-dev && "
-    "pip install setuptools wheel && pip install --no-build-isolation-package ffcv 'mixstage[ffcv]'"
-)
+_FFCV = "sudo apt-get install -y pkg-config libturbojpeg0-dev libopencv-dev && pip install 'mixstage[ffcv]'"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Part:
 
 def parts() -> tuple[Part, ...]:
     """What is looked at, in the order of the table."""
-    dali = "pip install 'mixstage[dali]'   # CUDA 13; for CUDA 12: pip install 'mixstage[dali-cuda12]'"
+    dali = "pip install 'mixstage[dali]'   # CUDA 13; for CUDA 12: pip install 'mixstage[dali-cuda12]' 'torch<2.11'"
     packages = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
     return (
         Part("torch", ("torch",), "torch", "pip install torch"),
@@ -67,7 +66,7 @@ def parts() -> tuple[Part, ...]:
         Part("DALI loader", packages, "dali", dali),
         Part("DALI loader on GPU, NVJPEG", packages, "dali_gpu", dali, gpu=True),
         Part("FFCV loader", ("ffcv",), "ffcv", _FFCV),
-        Part("torchvision loader", ("torchvision",), "torchvision", "pip install 'mixstage[bench]'"),
+        Part("torchvision loader", ("pillow",), "torchvision", "pip install pillow"),
     )
 
 
@@ -99,7 +98,7 @@ def doctor(
 
 def examine(chosen: tuple[Part, ...], timeout: float, *, gpu: bool) -> list[Finding]:
     """Try every part, as many at a time as there are processors; no part takes longer than ``timeout`` seconds."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         return list(pool.map(lambda part: _examine(part, timeout, gpu), chosen))
 
 
@@ -114,7 +113,7 @@ def describe_machine() -> dict[str, str]:
     machine = {
         "Python": sys.version.split()[0],
         "mixstage": _version("mixstage") or "from source",
-        "processors": str(len(os.sched_getaffinity(0))),
+        "processors": str(usable_processors()),
     }
     tool = shutil.which("nvidia-smi")
     if tool is not None:

@@ -116,7 +116,7 @@ def _torchvision_model(name: str, classes: int) -> nn.Module:
     try:
         from torchvision.models import get_model, list_models
     except ImportError as error:
-        raise ImportError(f"model {name!r} needs torchvision: pip install 'mixstage[bench]'") from error
+        raise ImportError(f"model {name!r} needs torchvision: pip install 'mixstage[torchvision]'") from error
     if name not in list_models():
         raise ValueError(f"model must be 'small' or a torchvision model such as 'resnet18', got {name!r}")
     net: nn.Module = get_model(name, num_classes=classes)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from loaders.arguments import RATIO, SCALE, check_count, check_mixing, crop_law, default_threads, find_device, output_size
+from loaders.processors import usable_processors
 from mixops import MixUp
 from mixops.augment.crops import CenterCrop, RandomResizedCrop
 
@@ -57,7 +58,13 @@ def test_devices() -> None:
 
 
 def test_processors_are_shared_by_the_ranks_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loaders.arguments.os.sched_getaffinity", lambda _: set(range(24)))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(24)), raising=False)
     for ranks, threads in (("1", 24), ("4", 6), ("100", 1), ("", 24)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
         assert default_threads() == threads
+
+
+def test_processors_where_a_process_cannot_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 10)
+    assert usable_processors() == 10

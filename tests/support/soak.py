@@ -42,6 +42,8 @@ from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests are no package
 from support.images import DAMAGE, damage, make_folder, make_jpeg_folder
 
+from loaders.processors import usable_processors
+
 EPOCHS = 2
 SETTLE = 5.0  # seconds that joined threads may take to go
 MIXERS = (
@@ -291,7 +293,7 @@ def report(tally: Tally, minutes: float, seed: int, out: Path) -> None:
         "batches": tally.batches, "differences": tally.differences, "trials": tally.trials, "faults": dict(tally.faults),
         "backends": dict(tally.backends), "worlds": {str(k): v for k, v in sorted(tally.worlds.items())},
         "memory_after_warm_up": memory[0], "memory_at_end": memory[1], "growth": growth, "threads": threads,
-        "descriptors": descriptors, "processors": len(os.sched_getaffinity(0)), "python": sys.version.split()[0],
+        "descriptors": descriptors, "processors": usable_processors(), "python": sys.version.split()[0],
         "versions": {name: version(name) for name in ("torch", "numpy", "pillow", "torchvision", "nvidia-dali-cuda130")},
     }  # fmt: skip
     rows = [
