@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from ..processors import usable_processors
 from .epoch_timing import Open, measure_epochs
 from .measure import Report, conditions, quartiles
 from .peers import Setting
@@ -137,7 +138,6 @@ from loaders.bench import ffcv
 kind, beton, batch_size, size, workers = sys.argv[1:]
 setting = ffcv.Setting(Path(), Path(beton), int(batch_size), int(size), int(workers), "cpu")
 from mixops import CutMix
-from ..processors import usable_processors
 if kind != "image":
     from pipelines.ffcv import loader as _
 else:
