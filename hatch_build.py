@@ -6,8 +6,8 @@
 so that nothing of ours stands at the top of site-packages, where somebody else's ``loaders`` or ``pipelines`` may be. Lines
 stay where they are. An editable installation is the checkout itself; nothing is rewritten for it.
 
-The README becomes the page of a package index, where a link to a file of the checkout leads nowhere: it becomes one to
-``home`` of ``[tool.hatch.metadata.hooks.custom]``, or plain text as long as there is no such address.
+The README becomes the page of a package index, where a link to a file of the checkout leads nowhere: it becomes one to that
+file at the project's home.
 """
 
 from __future__ import annotations
@@ -53,22 +53,18 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 
 
 class CustomMetadataHook(MetadataHookInterface):  # type: ignore[misc]
-    """Gives the package its page and the addresses beside it."""
+    """Gives the package its page."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        home = self.config.get("home", "").rstrip("/")
         text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
-        metadata["readme"] = {"content-type": "text/markdown", "text": index_page(text, home)}
-        metadata["urls"] = {"Source": home, "Documentation": f"{home}/blob/main/docs/README.md"} if home else {}
+        metadata["readme"] = {"content-type": "text/markdown", "text": index_page(text, metadata["urls"]["Homepage"])}
 
 
 def index_page(text: str, home: str) -> str:
-    """A page whose links and pictures lead to the files at ``home``; without one, links are text and pictures left out."""
+    """A page whose links and pictures lead to the files at ``home``."""
 
     def link(match: re.Match[str]) -> str:
         picture, label, target = match.groups()
-        if not home:
-            return "" if picture else label
         return f"{picture}[{label}]({home}/{'raw' if picture else 'blob'}/main/{target})"
 
     return _LINK.sub(link, text)

@@ -24,6 +24,7 @@ from pipelines.ffcv.beton_writer import LONGEST_SIDE, Record, encode_record, pag
 
 from ..daemon_pool import DaemonPool
 from ..printable import printable
+from ..processors import usable_processors
 from ..sources.base import Listing, Source
 from ..sources.plain import read_image
 from ..sources.progress import TIMEOUT
@@ -70,7 +71,7 @@ def convert(
     part = out.absolute().with_name(f".{out.name}.{os.getpid()}.part")
     try:
         with open(part, "xb") as file:
-            records = _encoded(encode, source, num_threads or len(os.sched_getaffinity(0)))
+            records = _encoded(encode, source, num_threads or usable_processors())
             page = page_size(source.sizes, max_side)
             write_beton(file, records, source.labels, source.classes, _relative_names(source), page)
             file.flush()

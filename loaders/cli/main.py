@@ -10,7 +10,6 @@ import importlib
 import json
 import sys
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -18,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from mixops.mixers.registry import parse_mixer
+from mixstage import __version__
 
 
 class _Later(TyperGroup):
@@ -62,7 +62,7 @@ def _bench() -> None:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"mixstage {metadata.version('mixstage')}")
+        typer.echo(f"mixstage {__version__}")
         raise typer.Exit
 
 

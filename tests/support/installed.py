@@ -81,7 +81,10 @@ def try_wheel(name: str, folder: Path, wheel: Path, python: Path, constraints: P
         try:
             output = run(tests, *command)
         except subprocess.CalledProcessError as error:
-            print(f"{name}: not {step}: {' '.join(map(str, command))}\n{error.stdout[-4000:]}", flush=True)
+            print(
+                f"{name}: not {step} (code {error.returncode}): {' '.join(map(str, command))}\n{error.stdout[-4000:]}",
+                flush=True,
+            )
             return False
         last = output.strip().splitlines()[-1:] if step == "tested" else []
         print(": ".join([name, step, *last]), flush=True)
