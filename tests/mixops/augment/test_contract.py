@@ -126,7 +126,7 @@ def test_noise_is_seeded_by_the_erasing_stream():
 
 
 def test_streams_of_today_keep_their_numbers():
-    names = "ORDER CROP PAIRING MIX REPLACEMENT TUPLES LAYER FIELD AUGMENT ERASE RATIO".split()
+    names = ["ORDER", "CROP", "PAIRING", "MIX", "REPLACEMENT", "TUPLES", "LAYER", "FIELD", "AUGMENT", "ERASE", "RATIO"]
     assert [(s.name, int(s)) for s in Stream][: len(names)] == [(name, i) for i, name in enumerate(names)]
 
 
