@@ -33,7 +33,7 @@ def soft_cross_entropy(
     """
     label_smoothing = check_smoothing(label_smoothing, "label_smoothing")
     check_choice("reduction", reduction, _REDUCTIONS)
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+    if not check_tensor("logits", logits).is_floating_point():
         raise TypeError(f"logits must be a floating tensor (n, classes), got {shown(logits)}")
     if logits.ndim != 2 or not logits.shape[1]:
         raise ValueError(f"logits must have shape (n, classes), got {tuple(logits.shape)}")

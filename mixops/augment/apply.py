@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime.checks import check_choice
+from ..runtime.checks import check_array, check_choice, check_type
 from ..runtime.uncompiled import uncompiled
 from .plan import AugmentPlan
 
@@ -27,7 +27,9 @@ def augment_images(images: Any, plan: AugmentPlan, *, out: Any = None, backend: 
     """
     if backend is not None:
         check_choice("backend", backend, get_args(Backend))
+    check_type("plan", plan, AugmentPlan, "an AugmentPlan")
     if isinstance(images, Tensor):
+        check_array("images", images)
         if out is not None and not isinstance(out, Tensor):
             raise TypeError(f"out must be a torch tensor like images, got {type(out).__name__}")
         if images.device.type == "cuda" or backend == "triton":
@@ -36,8 +38,8 @@ def augment_images(images: Any, plan: AugmentPlan, *, out: Any = None, backend: 
             raise ValueError(f"images must be on the CPU or a CUDA device, got {images.device}")
         if out is not None and out.device.type != "cpu":
             raise ValueError(f"out must be on the CPU like images, got {out.device}")
-        buffer = None if out is None else out.numpy()
-        done = augment_images(images.numpy(), plan, out=buffer, backend=backend)
+        buffer = None if out is None else check_array("out", out).detach().numpy()
+        done = augment_images(images.detach().numpy(), plan, out=buffer, backend=backend)
         return torch.from_numpy(done) if out is None else out
     if not isinstance(images, np.ndarray):
         raise TypeError(f"images must be a torch tensor or NumPy array, got {type(images).__name__}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ..runtime.checks import check_choice, check_number
+from ..runtime.checks import check_choice, check_number, check_sequence
 
 Colour = None | float | Sequence[float] | str
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "random")
@@ -28,7 +28,7 @@ def check_fill(value: Any) -> Colour:
     if value is None or (isinstance(value, str) and value == "mean"):
         return value
     if isinstance(value, Sequence) and not isinstance(value, str):
-        levels = tuple(_level(v) for v in value)
+        levels = tuple(_level(v) for v in check_sequence("fill", value, "a level or three"))
         if len(levels) not in (1, 3):
             raise ValueError(f"fill must have one level or three, got {value!r}")
         return levels if len(levels) == 3 else levels * 3

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, UInt8
 from scipy.special import ndtri
 
-from ..runtime.checks import check_count, check_number, check_range
+from ..runtime.checks import check_count, check_number, check_numbers, check_range
 from .policies.base import RGB, Words
 
 _TRIES = 10  # as in torchvision and timm
@@ -74,9 +74,7 @@ class RandomErasing(Erasing):
             if self.value not in ("random", "pixel"):
                 raise ValueError(f"value must be a number, three numbers, 'random' or 'pixel', got {self.value!r}")
         elif isinstance(self.value, Sequence):
-            if len(self.value) != 3:
-                raise ValueError(f"value must have three numbers, one a channel, got {self.value!r}")
-            object.__setattr__(self, "value", tuple(check_number("value", v) for v in self.value))
+            object.__setattr__(self, "value", check_numbers("value", self.value, length=3))
         else:
             object.__setattr__(self, "value", check_number("value", self.value))
 

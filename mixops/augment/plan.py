@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int8, Int32, Shaped, UInt8, UInt32
 
-from .operations import LARGEST, LIMITS, Filter, Op, check_operations
+from ..runtime.checks import check_count, check_flag, check_numbers, check_type, set_fields, shown
+from .operations import LARGEST, LIMITS, Op, check_operations
+from .plan_checks import DTYPES, check_axes, check_boxes, check_fields, check_filters
 
 _VERSION = 1
-_FILTERS = tuple(int(f) for f in Filter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,11 @@ class Chains:
     blend: bool = False
 
     def __post_init__(self) -> None:
-        if self.op.ndim != 3:
-            raise ValueError(f"op must have shape (b, c, d), got {self.op.shape}")
-        b, c, _ = self.op.shape
-        _check_shapes(self, dict.fromkeys(("op", "arg", "filter"), self.op.shape) | {"weight": (b, c + 1), "fill": (3,)})
+        b, c, _ = check_axes("op", self.op, "(b, c, d)")
+        check_fields(self, dict.fromkeys(("op", "arg", "filter"), self.op.shape) | {"weight": (b, c + 1), "fill": (3,)})
         check_operations(self.op, self.arg)
-        _check_filters(self.filter)
+        check_filters(self.filter)
+        check_flag("blend", self.blend)
         if (self.op == Op.AUGMIX).any():
             raise ValueError("op of chains must not be AUGMIX")
         if not ((self.weight >= 0) & (self.weight <= 1)).all():
@@ -76,24 +76,20 @@ class AugmentPlan:
     chains: Chains | None = None
 
     def __post_init__(self) -> None:
-        if self.op.ndim != 2 or self.box.ndim != 3:
-            raise ValueError(f"op must have shape (b, n) and box (b, e, 4), got {self.op.shape} and {self.box.shape}")
-        (b, n), e = self.op.shape, self.box.shape[1]
+        (b, n), (_, e, _) = check_axes("op", self.op, "(b, n)"), check_axes("box", self.box, "(b, e, 4)")
         shapes = {
             "op": (b, n), "arg": (b, n), "filter": (b, n), "fill": (n, 3), "box": (b, e, 4), "colour": (b, e, 3),
             "noisy": (e,), "noise": (b,),
         }  # fmt: skip
-        _check_shapes(self, shapes)
+        check_fields(self, shapes)
         for name in ("height", "width"):
-            if not 1 <= getattr(self, name) <= LARGEST:
-                raise ValueError(f"{name} must be in [1, {LARGEST}], got {getattr(self, name)}")
+            check_count(name, getattr(self, name), 1, LARGEST)
+        set_fields(self, mean=check_numbers("mean", self.mean, length=3), std=check_numbers("std", self.std, length=3))
+        if self.chains is not None:
+            check_type("chains", self.chains, Chains, "the Chains of AugMix or None")
         check_operations(self.op, self.arg)
-        _check_filters(self.filter)
-        top, left, height, width = np.moveaxis(self.box, -1, 0)
-        inside = (top >= 0) & (left >= 0) & (height >= 0) & (width >= 0)
-        inside &= (top + height <= self.height) & (left + width <= self.width)
-        if not inside.all():
-            raise ValueError(f"box must lie inside {self.height}x{self.width}, got {self.box[~inside][0].tolist()}")
+        check_filters(self.filter)
+        check_boxes(self.box, self.height, self.width)
         mixed = self.op == Op.AUGMIX
         if (mixed.sum(1) > 1).any() or (mixed.any() and self.chains is None):
             raise ValueError("op may hold AUGMIX once a row, and then chains must be given")
@@ -116,10 +112,20 @@ class AugmentPlan:
 
     @classmethod
     def from_json(cls, text: str) -> AugmentPlan:
-        """The plan that ``to_json`` wrote."""
-        values = json.loads(text)
-        if not isinstance(values, dict) or values.pop("version", None) != _VERSION:
-            raise ValueError(f"text must be an augmentation of version {_VERSION} written by to_json, got {text[:60]!r}")
+        """The plan that ``to_json`` wrote. Raises ``ValueError`` or ``TypeError`` for any other text."""
+        try:
+            values = json.loads(check_type("text", text, str, "an augmentation written by to_json"))
+            if not isinstance(values, dict) or values.pop("version", None) != _VERSION:
+                raise KeyError("version")
+            return cls._from_lists(values)
+        except (KeyError, IndexError, OverflowError, RecursionError, TypeError, ValueError) as error:
+            kind = TypeError if not isinstance(text, str) else ValueError
+            raise kind(
+                f"text must be an augmentation of version {_VERSION} written by to_json, got {shown(text)}: {error}"
+            ) from error
+
+    @classmethod
+    def _from_lists(cls, values: dict[str, Any]) -> AugmentPlan:
         chains = values.pop("chains")
         values = _arrays(values) | {name: tuple(values[name]) for name in ("mean", "std")}
         b, n, e = len(values["noise"]), len(values["fill"]), len(values["noisy"])
@@ -178,19 +184,6 @@ def _kind(plan: AugmentPlan) -> tuple[Any, ...]:
     return *sizes, plan.fill.tolist(), plan.noisy.tolist(), plan.mean, plan.std, common
 
 
-def _check_shapes(value: Any, shapes: dict[str, tuple[int, ...]]) -> None:
-    for name, shape in shapes.items():
-        array, dtype = getattr(value, name), _DTYPES[name]
-        if array.shape != shape or array.dtype != dtype:
-            raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
-
-
-def _check_filters(filters: Int8[np.ndarray, "*shape"]) -> None:
-    wrong = ~np.isin(filters, _FILTERS)
-    if wrong.any():
-        raise ValueError(f"filter must be one of {_FILTERS}, got {filters[wrong][0]}")
-
-
 def _lists(value: Any) -> dict[str, Any]:
     """The fields of a plan or of chains, arrays as lists."""
     found = {f.name: getattr(value, f.name) for f in fields(value)}
@@ -198,15 +191,9 @@ def _lists(value: Any) -> dict[str, Any]:
 
 
 def _arrays(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: np.asarray(x, _DTYPES[name]) if name in _DTYPES else x for name, x in values.items()}
+    return {name: np.asarray(x, DTYPES[name]) if name in DTYPES else x for name, x in values.items()}
 
 
 def _say(op: int, arg: float) -> str:
     low, high = LIMITS[Op(op)]
     return Op(op).name.lower() + (f" {arg:g}" if low < high else "")
-
-
-_DTYPES: dict[str, Any] = {
-    "op": np.int8, "arg": np.float32, "filter": np.int8, "fill": np.uint8, "box": np.int32, "colour": np.uint8,
-    "noisy": np.bool_, "noise": np.uint32, "weight": np.float32,
-}  # fmt: skip

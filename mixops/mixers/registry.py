@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..pairing.matching import OptimalMatching
+from ..runtime.checks import check_type, shown
 from .base import Mixer
 from .beta import Beta
 
@@ -85,16 +86,17 @@ def parse_mixer(text: str) -> Mixer | None:
     "none" is None: no mixing. Only calls with literal arguments are read; nothing is evaluated. Raises ``ValueError`` with
     the names that are known.
     """
+    check_type("text", text, str, "the text of a mixer, such as 'HMix(alpha=1, r=0.75)'")
     return None if text.strip().lower() == "none" else _call(text)
 
 
 def _call(text: str) -> Mixer:
     try:
         mixer = _called(_value(ast.parse(text.strip(), mode="eval").body))
-    except (SyntaxError, TypeError) as error:
-        raise ValueError(f"mixer must read like 'HMix(alpha=1, r=0.75)', got {text!r}: {error}") from error
+    except (SyntaxError, TypeError, UnicodeError, RecursionError, MemoryError) as error:
+        raise ValueError(f"text must read like 'HMix(alpha=1, r=0.75)', got {shown(text)}: {error}") from error
     if not isinstance(mixer, Mixer):
-        raise ValueError(f"mixer must be one of {_names()} or none, got {text!r}")
+        raise ValueError(f"text must be one of {_names()} or none, got {shown(text)}")
     return mixer
 
 
@@ -104,7 +106,7 @@ def _value(node: ast.expr) -> Any:
             return _OTHERS[node.id]
         found = [entry for entry in REGISTRY if entry.name == node.id]
         if not found:
-            raise ValueError(f"mixer must be one of {_names()} or none, got {node.id!r}")
+            raise ValueError(f"text must be one of {_names()} or none, got {shown(node.id)}")
         return found[0].kind
     if isinstance(node, ast.Call):
         keywords = {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg is not None}

@@ -52,6 +52,8 @@ class OptimalMatching:
             object.__setattr__(self, "resolution", check_count("resolution", self.resolution))
         if not callable(self.metric):
             object.__setattr__(self, "metric", check_choice("metric", self.metric, _METRICS, "or a function"))
+        elif isinstance(self.metric, type):
+            raise TypeError(f"metric must be a function of two blocks, got the class {self.metric.__name__}")
 
     def __repr__(self) -> str:
         metric = _name(self.metric) if callable(self.metric) else repr(self.metric)

@@ -31,7 +31,9 @@ class RandAugment(Policy):
     def __post_init__(self) -> None:
         object.__setattr__(self, "num_ops", check_count("num_ops", self.num_ops, 0))
         object.__setattr__(self, "num_magnitude_bins", check_count("num_magnitude_bins", self.num_magnitude_bins, 2))
-        object.__setattr__(self, "magnitude", check_count("magnitude", self.magnitude, 0, self.num_magnitude_bins - 1))
+        object.__setattr__(self, "magnitude", check_count("magnitude", self.magnitude, 0))
+        if self.magnitude >= self.num_magnitude_bins:
+            raise ValueError(f"magnitude must be below num_magnitude_bins = {self.num_magnitude_bins}, got {self.magnitude}")
         object.__setattr__(self, "interpolation", check_interpolation(self.interpolation))
         object.__setattr__(self, "fill", check_fill(self.fill))
 

@@ -46,6 +46,8 @@ def gradient_saliency(
         raise TypeError(f"images must be floating as the model takes them, got {images.dtype}")
     if images.ndim != 4:
         raise ValueError(f"images must have shape (b, c, h, w), got {tuple(images.shape)}")
+    if labels.ndim < 1 or len(labels) != len(images):
+        raise ValueError(f"labels must be those of the {len(images)} images, got {shown(labels)}")
     module = unwrap(model)
     constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
     constants.update({name: buffer.detach().clone() for name, buffer in module.named_buffers()})
@@ -55,11 +57,26 @@ def gradient_saliency(
         if not isinstance(logits, Tensor):
             raise TypeError(f"model must return a tensor of logits, got {type(logits).__name__}")
         wide = logits.detach().float().requires_grad_()
-        (slope,) = torch.autograd.grad(loss(wide, labels), wide)
+        (slope,) = torch.autograd.grad(_total(loss, wide, labels), wide)
         size = slope.abs().flatten(1).amax(1).clamp_min(torch.finfo(torch.float32).tiny)
         slope = slope / size.view(-1, *[1] * (slope.ndim - 1))
         (gradient,) = torch.autograd.grad(logits, x, slope.to(logits.dtype))
     return gradient.float().square().mean(1).sqrt()
+
+
+def _total(loss: Callable[[Any, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a batch, from a function that may not be one for such logits and labels."""
+    try:
+        total = loss(logits, labels)
+    except torch.OutOfMemoryError:
+        raise
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"loss must take the model's logits {tuple(logits.shape)} and labels, {shown(labels)}: {error}"
+        ) from error
+    if not isinstance(total, Tensor) or not total.requires_grad or total.ndim:
+        raise TypeError(f"loss must return the sum or mean over images as a tensor with a gradient, got {shown(total)}")
+    return total
 
 
 @contextmanager
