@@ -19,6 +19,7 @@ from mixops.mixers.base import Mixer, check_sizes
 from mixops.mixers.needs import refuse_needs
 from mixops.pairing.blocks import draw_blocks
 from mixops.plan import MixPlan, concatenate
+from mixops.runtime.checks import check_count, check_flag, check_type, set_fields, shown
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,26 @@ class PlanSource:
     first_epoch: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mixer, Mixer):
-            raise TypeError(f"mixer must be a mixer, got {self.mixer!r}")
+        check_type("mixer", self.mixer, Mixer, "a mixer")
         refuse_needs(self.mixer.replace(matching=None), (), "a DALI pipeline")  # the pipeline itself matches its images
-        check_sizes(Key(self.seed, self.first_epoch, 0, self.rank), self.batch_size, self.height, self.width)
+        key = Key(check_count("seed", self.seed, 0, 2**64 - 1), check_count("first_epoch", self.first_epoch, 0, 2**64 - 1))
+        sizes = check_sizes(key, self.batch_size, self.height, self.width)
+        set_fields(
+            self, batch_size=sizes[0], height=sizes[1], width=sizes[2], seed=key.seed, first_epoch=key.epoch,
+            rank=check_count("rank", self.rank, 0), world_size=check_count("world_size", self.world_size),
+            stick_to_shard=check_flag("stick_to_shard", self.stick_to_shard),
+            pad_last_batch=check_flag("pad_last_batch", self.pad_last_batch),
+        )  # fmt: skip
         if self.rank >= self.world_size:
             raise ValueError(f"rank must be below world_size = {self.world_size}, got {self.rank}")
         if (self.epoch_size is None) == (self.steps_per_epoch is None):
             raise ValueError(
                 "epoch_size must be given, or steps_per_epoch and not both, "
-                f"got {self.epoch_size} and {self.steps_per_epoch}"
+                f"got {shown(self.epoch_size)} and {shown(self.steps_per_epoch)}"
             )
         for name in ("epoch_size", "steps_per_epoch"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
-                raise TypeError(f"{name} must be an integer, got {value!r}")
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if getattr(self, name) is not None:
+                set_fields(self, **{name: check_count(name, getattr(self, name), 1, 2**63 - 1)})
         matching = self.mixer.matching
         if matching is None or matching.k == 1:
             return

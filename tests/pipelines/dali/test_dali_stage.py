@@ -337,7 +337,7 @@ def test_arguments_of_a_source_are_checked(mixer, changes, error, message):
     [
         (source(MixUp(), batch_size=9), {}, ValueError, "plans must have the pipeline's batch_size = 8, got 9"),
         (MixUp(), {}, TypeError, "plans must be a plan_source, got MixUp"),
-        (source(MixUp()), {"layout": "NCHW"}, ValueError, "layout must be one of .* got 'NCHW'"),
+        (source(MixUp()), {"layout": "NCHW"}, ValueError, "layout must be 'CHW' or 'HWC', got 'NCHW'"),
         (source(MixUp()), {"smoothing": 1.0}, ValueError, r"smoothing must be in \[0, 1\), got 1.0"),
         (source(MixUp()), {"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
     ],
@@ -362,3 +362,94 @@ def test_a_source_of_full_batches_has_no_padding():
     plans = source(MixUp(), epoch_size=None, steps_per_epoch=3)
     assert plans.steps == 3 and plans.rows(7, 2) == BATCH
     assert plans == pickle.loads(pickle.dumps(plans))
+
+
+# ---------------------------------------------------------------------------------------------- what nobody meant
+
+
+def given(images: list[np.ndarray], labels: list[Any], plans: dali.PlanSource, **options: Any) -> Any:
+    """A pipeline over one batch again and again."""
+
+    @pipeline_def(batch_size=BATCH, num_threads=1, device_id=None)
+    def graph() -> Any:
+        pixels = fn.external_source(lambda: images, batch=True, layout="CHW")
+        numbers = fn.external_source(lambda: [np.array(label) for label in labels], batch=True)
+        return dali.mix(pixels, numbers, plans, **{"num_classes": 4, **options})
+
+    return graph()
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3, 4] * 2, [0] * 7 + [255], [0] * 7 + [-1], [2**32] * 8, [[0]] * 7 + [[4]]])
+def test_labels_that_are_no_classes_are_an_error(labels):
+    pipe = given([np.zeros(SHAPE, np.float32)] * BATCH, labels, source(MixUp(), epoch_size=BATCH))
+    with pytest.raises(RuntimeError, match=r"labels_within_num_classes[\s\S]*out of bounds"):
+        pipe.run()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int64, np.uint64])
+def test_labels_of_any_integers_give_rows_that_sum_to_one(kind):
+    labels = [kind(i % 4) for i in range(BATCH)]
+    _, targets = run(given([np.zeros(SHAPE, np.float32)] * BATCH, labels, source(MixUp(), epoch_size=BATCH), smoothing=0.1))
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mixer", [MixUp(prob=0.0), MixUp(0.01), CutMix(), HMix(prob=0.5), FMix(interpolations=2)], ids=str)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", [None, types.FLOAT16])
+def test_only_the_rows_that_show_a_bad_image_have_it(mixer, value, dtype):
+    images = [np.full(SHAPE, i / 8, np.float32) for i in range(BATCH)]
+    images[3][:, ::2] = value
+    plans = source(mixer, epoch_size=BATCH)
+    mixed, _ = run(given(images, [0] * BATCH, plans, dtype=dtype))
+    plan = plans.plan(0, 0)
+    mask = np.broadcast_to(plan.mask().astype(np.float32), (BATCH, mixer.interpolations, *SHAPE[1:]))
+    own, other = (np.arange(BATCH) == 3)[:, None, None, None], (plan.partner == 3)[:, None, None, None]
+    seen = (own & (mask > 0) | other & (mask < 1)) & (np.arange(SHAPE[1]) % 2 == 0)[:, None]
+    assert seen.any() and not seen.all()
+    mixed = mixed.reshape(BATCH, mixer.interpolations, *SHAPE)
+    np.testing.assert_array_equal(~np.isfinite(mixed), np.broadcast_to(seen[:, :, None], mixed.shape))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_classes": 2.5}, TypeError, "num_classes must be an integer, got 2.5"),
+        ({"dtype": np.float32}, ValueError, "dtype must be one of DALIDataType.FLOAT, .* got <class 'numpy.float32'>"),
+        ({"dtype": types.INT32}, ValueError, "dtype must be one of DALIDataType.FLOAT, .* got DALIDataType.INT32"),
+        ({"smoothing": "0.1"}, TypeError, "smoothing must be a number, got '0.1'"),
+        ({"layout": None}, ValueError, "layout must be 'CHW' or 'HWC', got None"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(options, error, message):
+    with pytest.raises(error, match=message):
+        given([], [], source(MixUp()), **options)
+
+
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_arrays_are_not_taken_for_operators(name):
+    @pipeline_def(batch_size=BATCH, num_threads=1, device_id=None)
+    def wrong() -> Any:
+        node = fn.external_source(lambda: np.zeros((BATCH, *SHAPE), np.float32))
+        return dali.mix(**{"images": node, "labels": node, name: np.zeros((BATCH, 1))}, plans=source(MixUp()), num_classes=2)
+
+    with pytest.raises(TypeError, match=f"{name} must be what an operator of the pipeline returns, got a float64 array"):
+        wrong()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, "seed must be in"),
+        ({"seed": 1.5}, TypeError, "seed must be an integer, got 1.5"),
+        ({"rank": None}, TypeError, "rank must be an integer, got None"),
+        ({"world_size": 0}, ValueError, "world_size must be at least 1, got 0"),
+        ({"first_epoch": "1"}, TypeError, "first_epoch must be an integer, got '1'"),
+        ({"stick_to_shard": 1}, TypeError, "stick_to_shard must be True or False, got 1"),
+        ({"pad_last_batch": None}, TypeError, "pad_last_batch must be True or False, got None"),
+        ({"epoch_size": 2**70}, ValueError, "epoch_size must be in"),
+        ({"height": 2**40}, ValueError, "height must be at most"),
+    ],
+)
+def test_arguments_of_a_source_of_another_kind_are_refused_by_name(changes, error, message):
+    with pytest.raises(error, match=message):
+        source(MixUp(), **changes)
