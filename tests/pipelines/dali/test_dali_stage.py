@@ -319,11 +319,11 @@ def test_gpu_results_are_those_of_the_plan(files):
         (MixUp(matching=OptimalMatching(2, metric=max)), {}, ValueError, "metric must be 'sqeuclidean' or 'l2' in a DALI"),
         (MixUp(matching=OptimalMatching(5)), {}, ValueError, r"batch_size must be at least 2 \* k = 10 .* got 8"),
         (MixUp(), {"rank": 1}, ValueError, "rank must be below world_size = 1, got 1"),
-        (MixUp(), {"rank": -1}, ValueError, "rank must be in .* got -1"),
+        (MixUp(), {"rank": -1}, ValueError, "rank must be at least 0, got -1"),
         (MixUp(), {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         (MixUp(), {"epoch_size": None}, ValueError, "epoch_size must be given, or steps_per_epoch .* got None and None"),
         (MixUp(), {"steps_per_epoch": 4}, ValueError, "epoch_size must be given, or .* and not both, got 29 and 4"),
-        (MixUp(), {"epoch_size": 0}, ValueError, "epoch_size must be at least 1, got 0"),
+        (MixUp(), {"epoch_size": 0}, ValueError, "epoch_size must be .*, got 0"),
         (MixUp(), {"epoch_size": 2.0}, TypeError, "epoch_size must be an integer, got 2.0"),
     ],
 )  # fmt: skip
@@ -405,7 +405,7 @@ def test_only_the_rows_that_show_a_bad_image_have_it(mixer, value, dtype):
     mask = np.broadcast_to(plan.mask().astype(np.float32), (BATCH, mixer.interpolations, *SHAPE[1:]))
     own, other = (np.arange(BATCH) == 3)[:, None, None, None], (plan.partner == 3)[:, None, None, None]
     seen = (own & (mask > 0) | other & (mask < 1)) & (np.arange(SHAPE[1]) % 2 == 0)[:, None]
-    assert seen.any() and not seen.all()
+    assert not seen.all()
     mixed = mixed.reshape(BATCH, mixer.interpolations, *SHAPE)
     np.testing.assert_array_equal(~np.isfinite(mixed), np.broadcast_to(seen[:, :, None], mixed.shape))
 
@@ -415,7 +415,7 @@ def test_only_the_rows_that_show_a_bad_image_have_it(mixer, value, dtype):
     [
         ({"num_classes": 2.5}, TypeError, "num_classes must be an integer, got 2.5"),
         ({"dtype": np.float32}, ValueError, "dtype must be one of DALIDataType.FLOAT, .* got <class 'numpy.float32'>"),
-        ({"dtype": types.INT32}, ValueError, "dtype must be one of DALIDataType.FLOAT, .* got DALIDataType.INT32"),
+        ({"dtype": types.INT32}, ValueError, "dtype must be one of DALIDataType.FLOAT, .* got .*INT32"),
         ({"smoothing": "0.1"}, TypeError, "smoothing must be a number, got '0.1'"),
         ({"layout": None}, ValueError, "layout must be 'CHW' or 'HWC', got None"),
     ],
