@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from ..key import Key
+from ..runtime.checks import shown
 from .flips import Flip, draw_flips
 from .words import filter_numbers, row_words
 
@@ -87,6 +88,15 @@ class CropLaw(Protocol):
     def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
         """Windows and margins for images of ``sizes`` (height, width) and outputs of ``size``; ``u`` of ``row_words``."""
         ...
+
+
+def check_law(name: str, law: Any) -> CropLaw:
+    """``law``, which has what a crop law has and is no class of one. Raises ``TypeError``."""
+    parts = ("spill", "interpolation", "padding_mode", "cut")
+    if isinstance(law, type) or not all(hasattr(law, part) for part in parts):
+        raise TypeError(f"{name} must be a crop law such as RandomResizedCrop(), got {shown(law)}")
+    found: CropLaw = law
+    return found
 
 
 def draw_crops(

@@ -17,9 +17,10 @@ from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.state import State
 
-from mixops.augment.crop_plan import CropLaw, draw_crops
+from mixops.augment.crop_plan import CropLaw, check_law, draw_crops
 from mixops.augment.flips import Flip
 from mixops.key import Key
+from mixops.runtime.checks import check_count, check_sequence
 
 from ..resize import pillow_order
 from ..resize_kernel import FILTERS, resized_crop
@@ -39,9 +40,10 @@ class PlannedCrop(SimpleRGBImageDecoder):
 
     def __init__(self, size: tuple[int, int], law: CropLaw, *, flip: float = 0.5, vertical_flip: float = 0.0) -> None:
         super().__init__()
-        if law.padding_mode is not None:
+        height, width = (check_count("size", side) for side in check_sequence("size", size, "(height, width)", 2))
+        if check_law("law", law).padding_mode is not None:
             raise ValueError(f"law must crop inside of the image, got {law!r}; ImageLoader has such crops")
-        self.size, self.law, self.flip = size, law, Flip(flip, vertical_flip)
+        self.size, self.law, self.flip = (height, width), law, Flip(flip, vertical_flip)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, tuple[AllocationQuery, ...]]:
         height, width = int(self.metadata["height"].max()), int(self.metadata["width"].max())

@@ -26,11 +26,12 @@ from jaxtyping import Int64
 
 from mixops.key import Key
 from mixops.mixers.base import Mixer
-from mixops.mixers.needs import refuse_needs
+from mixops.runtime.checks import check_count
 from mixops.runtime.ranks import process_group
 from mixops.runtime.threads import run_sliced
 
 from ..bad_file import BadFile
+from .arguments import check_arguments, check_indices
 from .batch import Batch
 from .beton import IMAGE, Beton
 from .compiled import compiled_code_kept
@@ -73,12 +74,11 @@ class MixLoader(Loader):
         rank: int | None = None,
         verify: bool = True,
     ) -> None:
-        if mixer is not None and not isinstance(mixer, Mixer):
-            raise TypeError(f"mixer must be a mixer or None, got {mixer!r}")
-        refuse_needs(mixer, {"images"}, "an FFCV loader")
-        for name, value in (("batch_size", batch_size), ("batches_ahead", batches_ahead)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_arguments(
+            fname=fname, batch_size=batch_size, num_workers=num_workers, os_cache=os_cache, order=order,
+            distributed=distributed, seed=seed, pipelines=pipelines, custom_fields=custom_fields, drop_last=drop_last,
+            batches_ahead=batches_ahead, recompile=recompile, mixer=mixer, rank=rank, verify=verify,
+        )  # fmt: skip
         self.mixer, self.verify, self._rank = mixer, verify, rank
         self.last: Batch | None = None
         self._step = 0
@@ -86,6 +86,7 @@ class MixLoader(Loader):
         fname, custom = os.fspath(fname), dict(custom_fields or {})
         if not custom:
             self._beton = Beton(fname)  # says what is wrong with a file where FFCV has an AssertionError or IndexError
+            check_indices(indices, self._beton.samples)
         with compiled_code_kept():
             super().__init__(
                 fname, batch_size, num_workers, os_cache, order, distributed, seed or 0, indices, own, custom, drop_last,
@@ -93,6 +94,8 @@ class MixLoader(Loader):
             )  # fmt: skip
         if custom:
             self._beton = Beton(fname, self.reader.metadata.dtype)
+        if indices is not None:
+            self.indices = check_indices(indices, self._beton.samples)
         fields = dict.fromkeys(self.graph.root_nodes.values())
         self._images = [self._beton.images(name) for name in fields if self._beton.types[name] == IMAGE]
         decoders = {node.id: node.decoder for node in self.graph.root_nodes}
@@ -108,9 +111,7 @@ class MixLoader(Loader):
 
     def seek(self, epoch: int, step: int = 0) -> None:
         """Makes the next iteration begin at a step of an epoch, with the batches that it would have had there."""
-        if epoch < 0 or not 0 <= step <= len(self):
-            raise ValueError(f"epoch must be at least 0 and step in [0, {len(self)}], got {epoch} and {step}")
-        self.next_epoch, self._step = epoch, step
+        self.next_epoch, self._step = check_count("epoch", epoch, 0, 2**64 - 1), check_count("step", step, 0, len(self))
 
     def __iter__(self) -> Batches:
         self._beton.check_replaced()

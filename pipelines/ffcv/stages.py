@@ -18,7 +18,9 @@ from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.state import State
 
 from mixops.apply.images import mix_images
+from mixops.apply.normalisation import check_values, scale_and_bias
 from mixops.apply.targets import check_smoothing, mix_targets
+from mixops.runtime.checks import check_count, check_type, shown
 
 from .batch import running_batch
 
@@ -51,7 +53,14 @@ class MixImage(MixStage):
     ) -> None:
         super().__init__()
         if (mean is None) != (std is None):
-            raise ValueError(f"mean and std must be given together, got mean={mean}, std={std}")
+            raise ValueError(f"mean and std must be given together, got mean={shown(mean)}, std={shown(std)}")
+        if mean is not None:
+            mean, std = check_values("mean", mean), check_values("std", std)
+            scale_and_bias(mean, std, 1.0, max(len(mean), len(std)))  # its errors now, not in the epoch's thread
+        if dtype is not None:
+            check_type("dtype", dtype, torch.dtype, "a torch dtype or None")
+            if not dtype.is_floating_point and dtype != torch.uint8:
+                raise TypeError(f"dtype must be floating or torch.uint8, got {dtype}")
         self.mean, self.std, self.dtype = mean, std, dtype
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
@@ -97,10 +106,7 @@ class MixLabel(MixStage):
 
     def __init__(self, num_classes: int, smoothing: float = 0.0) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-        check_smoothing(smoothing)
-        self.num_classes, self.smoothing = num_classes, smoothing
+        self.num_classes, self.smoothing = check_count("num_classes", num_classes), check_smoothing(smoothing)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         self.array = not isinstance(previous_state.dtype, torch.dtype)

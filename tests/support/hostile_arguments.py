@@ -67,11 +67,15 @@ def recursive() -> list[Any]:
 
 @dataclass(frozen=True)
 class Call:
-    """A public callable, arguments that work, and which of them are functions, whose own errors are not ours."""
+    """A public callable and arguments that work.
+
+    The errors of those that are ``functions`` are their own, and ``paths`` may lead to no file.
+    """
 
     function: Callable[..., Any]
     arguments: Callable[[], dict[str, Any]]
     functions: frozenset[str] = frozenset()
+    paths: frozenset[str] = frozenset()
 
     @property
     def parameters(self) -> list[str]:
@@ -94,6 +98,8 @@ def walk(name: str, call: Call) -> Iterator[str]:
                 yield "" if named else f"{case}: does not name it: {type(error).__name__}: {error}"
             except ImportError as error:
                 yield "" if "pip install" in str(error) else f"{case}: {error}"
+            except OSError as error:
+                yield "" if parameter in call.paths else f"{case}: {type(error).__name__}: {error}"
             except Exception as error:
                 theirs = parameter in call.functions and parameter in str(error)
                 yield "" if theirs else f"{case}: {type(error).__name__}: {error}"
