@@ -28,15 +28,15 @@ _MODES = ("constant", "edge", "reflect")
 
 
 def crop_rows(
-    images: Sequence[UInt8[np.ndarray, "h w 3"]], crops: CropPlan, augment: AugmentPlan | None = None
+    images: Sequence[UInt8[np.ndarray, "h w 3"]], crops: CropPlan, augment: AugmentPlan | None = None, first_row: int = 0
 ) -> UInt8[np.ndarray, "b oh ow 3"]:
-    """The outputs that ``crops``, and then ``augment``, make of decoded ``images``."""
+    """The outputs that ``crops``, and then ``augment`` from its row ``first_row`` on, make of decoded ``images``."""
     out = empty((len(images), *crops.size, 3), torch.uint8).numpy()
     cut = _cutter(images, crops, out)
     if augment is None:
         run_sliced(cut, len(images))
         return out
-    begin = augmenter(out, augment)
+    begin = augmenter(out, augment, first_row)
 
     def work(start: int, stop: int) -> None:
         augment_rows = begin()

@@ -11,7 +11,7 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import UInt8
 
-from mixops.kernels.augment.eager import augment
+from mixops.kernels.augment.eager import augment_row
 from pipelines import pillow
 
 from ..read_ahead import read_steps
@@ -40,6 +40,4 @@ class Torchvision:
 
     def _load(self, plan: StepPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
         pixels = pillow.crop(read_image(self._config.source, int(plan.ids[row])), plan.crops, row)
-        if plan.augment is None:
-            return pixels
-        return augment(pixels[None], plan.augment.rows(slice(row, row + 1)))[0]
+        return pixels if plan.augment is None else augment_row(pixels, plan.augment, row)

@@ -49,8 +49,7 @@ class RecordDecoder:
                 raise BadFile("libffcv cannot decode it")
         else:
             pixels = image
-        own = None if augment is None else augment.rows(slice(row, row + 1))
-        output: UInt8[np.ndarray, "h w 3"] = crop_rows([pixels], crops.row(row), own)[0]
+        output: UInt8[np.ndarray, "h w 3"] = crop_rows([pixels], crops.row(row), augment, row)[0]
         return output
 
     def _memory(self) -> UInt8[np.ndarray, " n"]:

@@ -9,8 +9,10 @@ costs what it computes. A loader calls ``augment_rows`` for one row right behind
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import UInt8
@@ -46,6 +48,10 @@ _AUTOCONTRAST, _EQUALIZE, _INVERT, _SOLARIZE_ADD, _GRAYSCALE, _BLUR = (int(Op(i)
 _HUE, _AUGMIX = int(Op.HUE), int(Op.AUGMIX)
 _BLOCK = 2048
 _NEAREST, _BICUBIC = int(Filter.NEAREST), int(Filter.BICUBIC)
+
+
+_programs: WeakKeyDictionary[AugmentPlan, Program] = WeakKeyDictionary()
+_own = threading.local()
 
 
 class Program(NamedTuple):
@@ -88,7 +94,14 @@ class Memory(NamedTuple):
 
 
 def program(plan: AugmentPlan) -> Program:
-    """A plan, made ready for any of its rows."""
+    """A plan, made ready for any of its rows; kept while the plan is, since FFCV's rows come one by one."""
+    ready = _programs.get(plan)
+    if ready is None:
+        ready = _programs[plan] = _program(plan)
+    return ready
+
+
+def _program(plan: AugmentPlan) -> Program:
     chains, size = plan.chains, (plan.height, plan.width)
     b = plan.batch_size
     none = np.zeros((b, 0, 0), np.int8), np.zeros((b, 0, 0), np.float32), np.zeros((b, 0, 0), np.int8)
@@ -108,27 +121,37 @@ def program(plan: AugmentPlan) -> Program:
 
 
 def memory(plan: AugmentPlan) -> Memory:
-    """Memory for one thread that executes a plan, or another of the same size and number of chains."""
-    size, side = plan.height * plan.width * 3, max(plan.height, plan.width) * 3
+    """This thread's memory for executing a plan; kept for the next plan of the same size and number of chains."""
     chains = 0 if plan.chains is None else plan.chains.op.shape[1]
+    kind = plan.height, plan.width, chains
+    if getattr(_own, "kind", None) != kind:
+        _own.kind, _own.memory = kind, _memory(*kind)
+    kept: Memory = _own.memory
+    return kept
+
+
+def _memory(height: int, width: int, chains: int) -> Memory:
+    size, side = height * width * 3, max(height, width) * 3
     return Memory(
         np.empty(size, np.uint8), np.empty((chains, size), np.uint8), np.empty(_BLOCK, np.float32),
         np.empty(side, np.uint16), np.empty(side, np.uint32), np.empty((2, 96), np.uint8),
-        np.empty((2, 3, 256), np.uint32), np.empty((3, 256), np.uint8), np.empty(4), np.empty(plan.width, np.int32),
-        np.empty(plan.width), np.empty(plan.width),
+        np.empty((2, 3, 256), np.uint32), np.empty((3, 256), np.uint8), np.empty(4), np.empty(width, np.int32),
+        np.empty(width), np.empty(width),
     )  # fmt: skip
 
 
-def augmenter(images: UInt8[np.ndarray, "b h w 3"], plan: AugmentPlan) -> Callable[[], Callable[[int, int], None]]:
+def augmenter(
+    images: UInt8[np.ndarray, "b h w 3"], plan: AugmentPlan, first: int = 0
+) -> Callable[[], Callable[[int, int], None]]:
     """For each thread that asks a function that does to rows of ``images`` what ``plan`` says, in place.
 
-    ``images`` are contiguous in memory.
+    ``images`` are contiguous in memory, and are row ``first`` of the plan and those that follow.
     """
     ready, flat, size = program(plan), images.reshape(len(images), -1), (plan.height, plan.width)
 
     def begin() -> Callable[[int, int], None]:
         own = memory(plan)
-        return lambda start, stop: augment_rows(start, stop, flat, size, ready, own)
+        return lambda start, stop: augment_rows(first + start, first + stop, flat, first, size, ready, own)
 
     return begin
 
@@ -245,10 +268,11 @@ def _mix(image, chains, weight, blended, total):
 
 
 @njit()
-def augment_rows(start, stop, images, size, program, memory):
-    """Does to rows ``start`` to ``stop`` of ``images`` (b, h * w * 3) what the plan says, in place; ``size`` is (h, w).
+def augment_rows(start, stop, images, offset, size, program, memory):
+    """Does what rows ``start`` to ``stop`` of the plan say, in place; ``images`` (rows, h * w * 3), ``size`` is (h, w).
 
-    A row is executed in parts: the operations before its AugMix, each chain, and the operations behind it.
+    The first of ``images`` is row ``offset`` of the plan. A row is executed in parts: the operations before its AugMix, each
+    chain, and the operations behind it.
     """
     h, w = size
     n, chains = program.op.shape[1], program.chain_op.shape[1]
@@ -256,7 +280,7 @@ def augment_rows(start, stop, images, size, program, memory):
         middle = n
         for i in range(n):
             middle = i if program.op[b, i] == _AUGMIX else middle
-        image, spare, moved = images[b], memory.other, False
+        image, spare, moved = images[b - offset], memory.other, False
         for part in range(1 if middle == n else chains + 2):
             chained = 0 < part <= chains
             now, other, swapped = image, spare, False
@@ -287,4 +311,4 @@ def augment_rows(start, stop, images, size, program, memory):
         for e in range(program.box.shape[1]):
             _erase(image, w, program.box[b, e], program.colour[b, e], program.noisy[e], program.noise[b], program.values)
         if moved:
-            _copy(image, images[b])
+            _copy(image, images[b - offset])

@@ -24,18 +24,18 @@ _ENHANCERS = {
 
 def augment(images: UInt8[np.ndarray, "b h w 3"], plan: AugmentPlan) -> UInt8[np.ndarray, "b h w 3"]:
     """What ``plan`` says, done to each image."""
-    table = values(plan.mean, plan.std)
-    return np.stack([_row(image, plan, i, table) for i, image in enumerate(images)])
+    return np.stack([augment_row(image, plan, i) for i, image in enumerate(images)])
 
 
-def _row(image: UInt8[np.ndarray, "h w 3"], plan: AugmentPlan, i: int, table: UInt8[np.ndarray, "3 levels"]) -> np.ndarray:
+def augment_row(image: UInt8[np.ndarray, "h w 3"], plan: AugmentPlan, i: int) -> UInt8[np.ndarray, "h w 3"]:
+    """What row ``i`` of ``plan`` says, done to an image."""
     current = Image.fromarray(image)
     for j, op in enumerate(plan.op[i]):
         if op == Op.AUGMIX and plan.chains is not None:
             current = _mixture(current, plan.chains, i)
         else:
             current = operate(current, Op(op), float(plan.arg[i, j]), int(plan.filter[i, j]), plan.fill[j].tolist())
-    out = np.array(current)
+    out, table = np.array(current), values(plan.mean, plan.std)
     for j, (top, left, height, width) in enumerate(plan.box[i].tolist()):
         place = slice(top, top + height), slice(left, left + width)
         out[place] = noise(int(plan.noise[i]), table, *out.shape[:2])[place] if plan.noisy[j] else plan.colour[i, j]

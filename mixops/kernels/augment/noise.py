@@ -8,6 +8,8 @@ had without the others. The inner hash keeps two seeds from showing one another'
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import UInt8, UInt32
 from scipy.special import ndtri
@@ -15,6 +17,7 @@ from scipy.special import ndtri
 LEVELS = 4096  # equally likely bytes of a channel
 
 
+@lru_cache(maxsize=8)
 def values(mean: tuple[float, float, float], std: tuple[float, float, float]) -> UInt8[np.ndarray, "3 levels"]:
     """The bytes that a channel chooses from: normal around ``mean``, on the scale [0, 1], cut off at black and white."""
     z = ndtri((np.arange(LEVELS) + 0.5) / LEVELS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.augmentations import ERASING, MEMBERS, MIXTURES, POLICIES, VARIANTS, images, magnitudes, plan_of
 
 from mixops import Key
-from mixops.augment import Augmentation, AugMix, augment_images
+from mixops.augment import Augmentation, AugMix, augment_images, parse_augment
 from mixops.augment.operations import WARPS, Op
 from mixops.kernels.augment import cpu, noise
 
@@ -110,8 +110,24 @@ def test_a_loader_can_augment_one_row_at_a_time():
     whole, one = augment_images(source, plan), source.copy()
     ready, memory = cpu.program(plan), cpu.memory(plan)
     for i in (3, 0, 4, 1, 2):
-        cpu.augment_rows(i, i + 1, one.reshape(5, -1), (30, 20), ready, memory)
+        cpu.augment_rows(i, i + 1, one.reshape(5, -1), 0, (30, 20), ready, memory)
     assert (one == whole).all()
+    for i in (2, 4, 0):  # an image alone
+        alone = source[i : i + 1].copy()
+        cpu.augmenter(alone, plan, i)()(0, 1)
+        assert (alone == whole[i]).all()
+
+
+def test_memory_is_kept_for_plans_of_one_kind_only():
+    for size, text in (
+        ((30, 20), "AugMix"),
+        ((20, 30), "AugMix"),
+        ((20, 30), "RandAugment"),
+        ((40, 50), "augmix-w4"),
+        ((30, 20), "AugMix"),
+    ):
+        plan = parse_augment(text).draw(Key(1), np.arange(3), size)
+        assert differing(plan, images(3, *size)) == []
 
 
 def test_the_input_is_left_alone_and_out_may_be_the_input():
