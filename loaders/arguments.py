@@ -160,6 +160,12 @@ def check_batch_size(batch_size: int | BatchSizes) -> int:
     return batch_size
 
 
+def check_timeout(timeout: Any) -> None:
+    """Raises unless ``timeout`` is a positive number of seconds."""
+    if not timeout > 0:
+        raise ValueError(f"timeout must be positive, got {timeout!r}")
+
+
 def check_choices(*, repeat_mode: str, targets: str, batch: str) -> None:
     """Raises unless each is one of the words that it may be."""
     for name, value, words in (

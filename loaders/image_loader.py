@@ -30,6 +30,7 @@ from .arguments import (
     check_count,
     check_group,
     check_mixing,
+    check_timeout,
     choose_candidates,
     choose_sampling,
     crop_law,
@@ -52,6 +53,7 @@ from .sources.registry import open_source
 from .state import LoaderState
 from .stats import LoaderStats, Meter
 from .step import StepPlan, StepPlanner
+from .transform import Transform, check_transform, transform_name
 
 
 class ImageLoader:
@@ -67,7 +69,8 @@ class ImageLoader:
     ``ratio`` and flips with probability ``flip``; "val" resizes the shorter side to ``val_resize`` (default ``size /
     0.875``), crops the centre and neither shuffles nor drops by default. ``crop`` is another law, such as
     ``PaddedRandomCrop(4)``. ``augment`` is a policy such as ``TrivialAugmentWide()``, one of timm's strings
-    ("rand-m9-mstd0.5-inc1"), or a list of these, ``RandomErasing`` last: done with Pillow's bytes between flip and mix.
+    ("rand-m9-mstd0.5-inc1"), or a list of these, ``RandomErasing`` last: done with Pillow's bytes between flip and mix. Then
+    ``transform(images, generator)`` has uint8 (b, 3, h, w) on the device, and a generator that the key has seeded.
     ``mix_group`` rows are mixed with one another (default: the rows of one rank); fixed, it makes mixing independent of the
     number of ranks. ``indices`` are the samples to choose from. ``weights`` draws them in that proportion ("balanced":
     every class alike). ``repeats`` views of a sample are in a batch: "dealt" over the ranks as by timm's sampler, or
@@ -106,6 +109,7 @@ class ImageLoader:
         vertical_flip: float = 0.0,
         crop: CropLaw | None = None,
         augment: Any = None,
+        transform: Transform | None = None,
         val_resize: int | None = None,
         indices: Sequence[int] | None = None,
         weights: Sequence[float] | Literal["balanced"] | None = None,
@@ -132,8 +136,8 @@ class ImageLoader:
         for name, value in (("prefetch", prefetch), ("num_threads", num_threads), ("views", views)):
             check_count(name, value)
         check_choices(repeat_mode=repeat_mode, targets=targets, batch=batch)
-        if not timeout > 0:
-            raise ValueError(f"timeout must be positive, got {timeout!r}")
+        check_timeout(timeout)
+        check_transform(transform)
         self.backend, self.mixer = backend, mixer
         self.batch_size, self._batch_sizes = check_batch_size(batch_size), batch_size
         self.device = find_device(device)
@@ -141,11 +145,9 @@ class ImageLoader:
         self._augmentation = as_augmentation(augment, interpolation=self._crop.interpolation)
         self._colours = data_colours(mean, std)
         self._flip = Flip(flip, vertical_flip) if train else Flip(0.0)
-        self._rank, self._world_size = rank, world_size
-        self._seed = Key(seed).seed
+        self._rank, self._world_size, self._seed = rank, world_size, Key(seed).seed
         self._drop_last = train if drop_last is None else drop_last
         self._num_threads, self._prefetch, self._timeout = num_threads, prefetch, timeout
-
         self._kind = kind
         self.dataset: Source = open_source(root, timeout=timeout)
         self._candidates = choose_candidates(indices, len(self.dataset))
@@ -155,12 +157,11 @@ class ImageLoader:
         self._mix_group, self._views = together if repeats > 1 and together else mix_group, views
         self._output = Output(
             torch.from_numpy(self.dataset.labels), self.num_classes, self.device, mean, std, dtype, memory_format, smoothing,
-            views, targets, batch, ids,
+            views, targets, batch, ids, transform,
         )  # fmt: skip
         self._bad = BadFiles(self.dataset.name, on_error, max_bad)
         self._bad.known.update(self.dataset.broken)
         self._engine: tuple[BackendConfig, Backend] | None = None
-
         self._position = Position()
         _ = self.schedule  # its errors now, not later
 
@@ -263,6 +264,7 @@ class ImageLoader:
             "crop": repr(self._crop),
             "flip": repr(self._flip),
             "augment": None if self._augmentation is None else [repr(self._augmentation), *map(list, self._colours)],
+            "transform": transform_name(self._output.transform),
             "mixer": repr(self.mixer),
             "seed": self._seed,
             "global_batch_size": schedule.batch_size,

@@ -1,5 +1,7 @@
 """What becomes of a decoded batch: mixed, normalised and cast in one pass over the pixels, its targets, and its form.
 
+    decoded  ->  augmented, where that was left for the device  ->  transform  ->  mixed, normalised, cast
+
 The form is what people unpack: (images, targets), with ``ids`` behind them where they are asked for, or a dictionary with
 the keys of Hugging Face's trainers. Several views of a batch are a tuple of images with one set of targets.
 """
@@ -16,11 +18,13 @@ from torch import Tensor
 
 from mixops.apply.images import mix_images
 from mixops.apply.targets import SparseTargets, mix_targets, sparse_targets
+from mixops.augment.apply import augment_images
 from mixops.plan import MixPlan
 from mixops.runtime.devices import to_device
 
 from .backends.base import Decoded
 from .step import StepPlanner
+from .transform import Transform, transform_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,7 @@ class Output:
 
     ``targets`` are "dense" (b * k, classes), or "sparse" pairs (index, weight) for ``soft_cross_entropy``. ``form`` is
     "tuple" or "dict" with the keys ``pixel_values`` and ``labels``; with ``ids`` the samples are given, too.
+    ``transform`` is the user's own function of the uint8 images and a generator.
     """
 
     labels: Int64[Tensor, " n"]
@@ -57,6 +62,7 @@ class Output:
     targets: Literal["dense", "sparse"] = "dense"
     form: Literal["tuple", "dict"] = "tuple"
     ids: bool = False
+    transform: Transform | None = None
 
     def finish(self, decoded: Decoded, planner: StepPlanner, *, eager: bool) -> Batch:
         """The batch, mixed and normalised on the loader's device.
@@ -64,7 +70,11 @@ class Output:
         Where the mix could not be drawn before the images were there, ``planner`` draws it now.
         """
         images, step = to_device(decoded.images, self.device), decoded.plan
+        if decoded.augment is not None:
+            images = augment_images(images, decoded.augment)
         images = images.permute(0, 3, 1, 2)  # (b, h, w, 3) -> (b, 3, h, w), a view
+        if self.transform is not None:
+            images = transform_rows(self.transform, images, planner.groups(step.epoch, step.step), self.views)
         plan = planner.mix(step.epoch, step.step, images) if planner.looks_at_images else step.mix
         mixed = mix_images(
             images, plan, mean=self.mean, std=self.std, dtype=self.dtype, memory_format=self.memory_format,

@@ -130,6 +130,11 @@ class StepPlanner:
         """Whether the mix can be drawn only when the images are there."""
         return self.mixer is not None and "images" in self.mixer.needs
 
+    def groups(self, epoch: int, step: int) -> list[tuple[Key, int]]:
+        """Key and number of rows of each group of this rank's rows in a step that are mixed with one another."""
+        groups = self.schedule_of(epoch).groups(step)
+        return [(Key(self.schedule.seed, epoch, step, group.index), group.size) for group in groups]
+
     def mix(self, epoch: int, step: int, images: Any = None) -> MixPlan | None:
         """The mixing of a step on this rank: each group of rows by a key of its own, whatever rank has it.
 
@@ -139,11 +144,10 @@ class StepPlanner:
             return None
         plans, at = [], 0
         height, width = self.size_at(epoch, step)
-        for group in self.schedule_of(epoch).groups(step):
-            key = Key(self.schedule.seed, epoch, step, group.index)
-            seen = None if images is None else images[at : at + group.size]
-            plans.append(self.mixer.plan(key, batch_size=group.size, height=height, width=width, images=seen))
-            at += group.size
+        for key, size in self.groups(epoch, step):
+            seen = None if images is None else images[at : at + size]
+            plans.append(self.mixer.plan(key, batch_size=size, height=height, width=width, images=seen))
+            at += size
         return concatenate(plans * self.views)
 
     def _samples(

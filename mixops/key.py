@@ -10,7 +10,8 @@ What the last numbers of a key name depends on what is drawn, and on nothing els
     ORDER                        (seed, epoch)               an epoch of the data set
     CROP                         (seed, epoch, step)         a global batch, words by row of it
     REPLACEMENT                  (seed, epoch, step, row)    a row of the global batch
-    PAIRING, MIX, FIELD, RATIO   (seed, epoch, step, rank)   the rows that are mixed with one another
+    PAIRING, MIX, FIELD, RATIO,  (seed, epoch, step, rank)   the rows that are mixed with one another
+    TRANSFORM
     TUPLES, LAYER                (seed, epoch, step, rank)   the rows of one process
 
 Rows are mixed within a process or, in a loader with ``mix_group``, within a group of rows that is numbered over the global
@@ -46,6 +47,7 @@ class Stream(IntEnum):
     AUGMENT = 8  # operations of augmentation policies and their arguments
     ERASE = 9  # erased boxes, their colours and the seeds of their noise
     RATIO = 10  # the box's share of an HMix mask
+    TRANSFORM = 11  # the generator of a loader's transform
 
 
 @dataclass(frozen=True, order=True)

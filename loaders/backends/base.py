@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from jaxtyping import UInt8
 
+from mixops.augment.plan import AugmentPlan
+
 from ..bad_files import BadFiles
 from ..sources.base import Source
 from ..step import StepPlan, StepPlanner
@@ -45,16 +47,23 @@ class BackendConfig:
     prefetch: int
     timeout: float
 
+    @property
+    def augments_on_device(self) -> bool:
+        """Whether images are augmented on the loader's CUDA stream, behind the backend, and not on the CPU by it."""
+        return self.device.type == "cuda" and is_installed("triton")
+
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """One step as decoded: NHWC contiguous, on the CPU or on the config's device, and then ready on the config's stream.
 
-    The memory must stay as it is for as long as ``images`` is referenced.
+    ``augment`` is what is left to be done to them, on their way to the mix. The memory must stay as it is for as long as
+    ``images`` is referenced.
     """
 
     images: UInt8[Tensor, "b h w 3"]
     plan: StepPlan
+    augment: AugmentPlan | None = None
 
 
 class Backend(Protocol):

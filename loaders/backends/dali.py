@@ -29,7 +29,7 @@ from .base import BackendConfig, Decoded
 class Dali:
     """Decodes and crops in a DALI pipeline on the config's device; resizes and flips there, too, unless that is the CPU.
 
-    Crops with margins, and whatever is augmented, are made on the CPU whatever the device is.
+    Crops with margins are made on the CPU whatever the device is.
     """
 
     eager = False
@@ -38,7 +38,7 @@ class Dali:
         _end_threads_before_dali()
         self._config = config
         planner = config.planner
-        plain = planner.crop.padding_mode is None and planner.augmentation is None  # DALI has neither
+        plain = planner.crop.padding_mode is None and (planner.augmentation is None or config.augments_on_device)
         on_gpu = config.device.type == "cuda" and plain
         self._options = DecodeOptions(
             batch_size=planner.most_rows,
@@ -57,11 +57,11 @@ class Dali:
         while step < steps:
             reader = read_steps(config, epoch, step, self._load)
             pipeline = self._idle.pop() if self._idle else DecodePipeline(self._options)
-            pipeline.start(EncodedBatch(loaded.items, loaded.plan.crops, loaded.plan.augment, loaded) for loaded in reader)
+            pipeline.start(self._encoded(loaded) for loaded in reader)
             try:
                 while step < steps:
                     pixels, loaded = pipeline.run(config.stream)
-                    yield Decoded(pixels, loaded.plan)
+                    yield Decoded(pixels, loaded.plan, loaded.plan.augment if config.augments_on_device else None)
                     step += 1
                 pipeline.finish()
                 self._idle.append(pipeline)
@@ -73,6 +73,10 @@ class Dali:
     def close(self) -> None:
         """Drop the pipelines."""
         self._idle.clear()
+
+    def _encoded(self, loaded: Loaded[bytes]) -> EncodedBatch:
+        plan = loaded.plan
+        return EncodedBatch(loaded.items, plan.crops, None if self._config.augments_on_device else plan.augment, loaded)
 
     def _load(self, plan: StepPlan, row: int) -> bytes:
         sample = int(plan.ids[row])

@@ -23,7 +23,7 @@ from .base import BackendConfig, Decoded
 
 
 class Ffcv:
-    """Decodes and crops on the CPU."""
+    """Decodes and crops on the CPU, and augments unless that is for the device."""
 
     eager = False
 
@@ -36,7 +36,8 @@ class Ffcv:
         import torch
 
         for loaded in read_steps(self._config, epoch, step, self._load):
-            yield Decoded(torch.from_numpy(np.stack(loaded.items)), loaded.plan)
+            left = loaded.plan.augment if self._config.augments_on_device else None
+            yield Decoded(torch.from_numpy(np.stack(loaded.items)), loaded.plan, left)
 
     def close(self) -> None:
         """Nothing outlives an epoch."""
@@ -44,8 +45,9 @@ class Ffcv:
     def _load(self, plan: StepPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
         source, sample = self._config.source, int(plan.ids[row])
         size = tuple(source.sizes[sample].tolist())
+        augment = None if self._config.augments_on_device else plan.augment
         image = read_plain(source, sample)
         try:
-            return self._decode(image, size, plan.crops, plan.augment, row)
+            return self._decode(image, size, plan.crops, augment, row)
         except BadFile:  # a file is bad or not whoever looks at it, so Pillow has the last word
-            return self._decode(read_pixels(source, sample), size, plan.crops, plan.augment, row)
+            return self._decode(read_pixels(source, sample), size, plan.crops, augment, row)
