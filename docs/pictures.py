@@ -14,7 +14,7 @@ from matplotlib import pyplot
 from sklearn.datasets import load_sample_images
 from torch.nn.functional import avg_pool2d, interpolate
 
-from mixops import GMix, Key, MixPlan, MixUp, OptimalMatching, mix_images
+from mixops import CutMix, GMix, Key, MixPlan, MixUp, OptimalMatching, mix_images
 from mixops.mixers.registry import REGISTRY
 
 FOLDER = Path(__file__).parent / "pictures"
@@ -56,7 +56,8 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     images = photographs()
     size = {"batch_size": 2, "height": SIDE, "width": SIDE}
-    mixers = {entry.page: entry.picture() for entry in REGISTRY} | {"multi-mix": GMix(1.0, interpolations=3)}
+    mixers = {entry.page: entry.picture() for entry in REGISTRY}
+    mixers |= {"multi-mix": GMix(1.0, interpolations=3), "saliencymix": CutMix(1.0, centre="saliency")}
     for name, mixer in mixers.items():
         keys = (Key(seed) for seed in range(1000))  # the first draw that shows both pictures
         plans = (mixer.plan(key, **size, images=images, saliency=edges(images)) for key in keys)

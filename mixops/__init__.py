@@ -36,6 +36,7 @@ from .mixers.mixup import MixUp
 from .mixers.registry import parse_mixer
 from .mixers.saliency.gradient import gradient_saliency
 from .mixers.saliency.puzzle import PuzzleMix
+from .mixers.saliency.spectral import spectral_saliency
 from .mixers.switch import Switch
 from .pairing.matching import OptimalMatching
 from .plan import MixPlan
@@ -80,4 +81,5 @@ __all__ = [
     "parse_mixer",
     "soft_cross_entropy",
     "sparse_targets",
+    "spectral_saliency",
 ]

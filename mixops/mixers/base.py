@@ -24,6 +24,7 @@ from ..pairing.blocks import draw_blocks
 from ..pairing.matching import OptimalMatching
 from ..plan import MixPlan
 from ..runtime.checks import check_choice, check_count, check_number, check_type, set_fields
+from ..runtime.names import name_of
 from ..runtime.uncompiled import uncompiled
 from .keyless import StepCounter
 
@@ -153,7 +154,7 @@ class Mixer(ABC):
     def __repr__(self) -> str:
         parts = [(f, getattr(self, f.name)) for f in fields(self) if f.repr]
         positional = [f"{f.name}={value!r}" for f, value in parts if not f.kw_only]
-        changed = [f"{f.name}={value!r}" for f, value in parts if f.kw_only and value != f.default]
+        changed = [f"{f.name}={_text(value)}" for f, value in parts if f.kw_only and value != f.default]
         return f"{type(self).__name__}({', '.join(positional + changed)})"
 
     # As a function of a batch
@@ -191,6 +192,10 @@ class Mixer(ABC):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continues counting where ``state_dict`` was taken."""
         self._counter.load_state_dict(state)
+
+
+def _text(value: Any) -> str:
+    return name_of(value) if callable(value) else repr(value)
 
 
 def check_sizes(key: Key, batch_size: int | None, height: int | None, width: int | None) -> tuple[int, int, int]:

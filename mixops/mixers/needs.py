@@ -12,7 +12,7 @@ from .base import Mixer
 
 _INSTEAD = {
     "saliency": "saliency is a model's, so mix in the training step by mixer(images, labels, num_classes=..., "
-    "saliency=gradient_saliency(model, images, labels))",
+    "saliency=gradient_saliency(model, images, labels)), or give the mixer saliency='spectral', which needs no model",
     "images": "plans are drawn there before there are pixels, so mix where the images are, by mixer(images, labels, "
     "num_classes=...) or in an ImageLoader",
 }

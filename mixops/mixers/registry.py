@@ -59,11 +59,11 @@ class Entry:
 
 REGISTRY = (
     Entry("mixup.MixUp"),
-    Entry("cutmix.CutMix"),
+    Entry("cutmix.CutMix", ("", "centre='saliency'")),
     Entry("hmix.HMix", ("", "r=0", "r=1.0", "r=Beta(0.5)", "convention='paper'", "r=1, convention='paper'"), "1.0, r=0.75"),
     Entry("gmix.GMix", ("", "convention='paper'")),
     Entry("fmix.FMix"),
-    Entry("saliency.puzzle.PuzzleMix", ("", "transport=False")),
+    Entry("saliency.puzzle.PuzzleMix", ("", "transport=False", "saliency='spectral'")),
     Entry("switch.Switch", ("[MixUp(), CutMix(), GMix()], [1, 2, 1]", "[FMix(), GMix()]"), "[MixUp(1.0), CutMix(1.0)]"),
 )
 _OTHERS: dict[str, Any] = {"OptimalMatching": OptimalMatching, "Beta": Beta}  # what stands in a mixer's arguments

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from ..runtime.checks import check_choice, check_count, check_tensor, check_type
-from ..runtime.devices import to_device
+from ..runtime.devices import to_device, to_host
+from ..runtime.names import name_of
 from .blocks import Blocks
 from .thumbnails import features
 
@@ -56,7 +56,7 @@ class OptimalMatching:
             raise TypeError(f"metric must be a function of two blocks, got the class {self.metric.__name__}")
 
     def __repr__(self) -> str:
-        metric = _name(self.metric) if callable(self.metric) else repr(self.metric)
+        metric = name_of(self.metric) if callable(self.metric) else repr(self.metric)
         return f"OptimalMatching(k={self.k}, metric={metric}, resolution={self.resolution})"
 
     def replace(self, **changes: Any) -> OptimalMatching:
@@ -93,26 +93,16 @@ class OptimalMatching:
         last block means nothing.
         """
         if callable(self.metric):
-            return _to_host(torch.cat([_measure(self.metric, a, b, blocks.k) for a, b in _pairs(blocks, x)]))
+            measured = torch.cat([_measure(self.metric, a, b, blocks.k) for a, b in _pairs(blocks, x)])
+            return to_host(measured).astype(np.float64)
         if x.dtype == torch.uint8 and x.device.type == "cpu":
             from ..kernels.distances import squared_distances
 
             found = squared_distances(x.numpy(), blocks.rows, blocks.columns, blocks.k).astype(np.float64)
         else:
             x = x - x.mean(0) if x.is_floating_point() else x  # a Gram product of large values loses what distances are
-            found = _to_host(torch.cat([_squared(a, b, blocks.k) for a, b in _pairs(blocks, x)]))
+            found = to_host(torch.cat([_squared(a, b, blocks.k) for a, b in _pairs(blocks, x)])).astype(np.float64)
         return np.sqrt(found) if self.metric == "l2" else found
-
-
-def _name(function: Callable[..., Any]) -> str:
-    """What a function is called, the same in every process: no address, which ``repr`` of a function has."""
-    if isinstance(function, partial):
-        arguments = [repr(x) for x in function.args] + [f"{name}={x!r}" for name, x in function.keywords.items()]
-        return f"partial({', '.join([_name(function.func), *arguments])})"
-    if isinstance(name := getattr(function, "__qualname__", None), str):
-        return f"{function.__module__}.{name}"
-    text = repr(function)
-    return text if " at 0x" not in text else f"{type(function).__module__}.{type(function).__qualname__}"
 
 
 def assign(distances: Float[np.ndarray, "b k"], k: int) -> Int64[np.ndarray, " b"]:
@@ -169,18 +159,3 @@ def _rows(distances: Float[Tensor, "n s s"], k: int) -> Float[Tensor, "n*s k"]:
     """One row for each image, filled up to k columns."""
     flat = distances.flatten(0, 1)
     return torch.nn.functional.pad(flat, (0, k - flat.shape[1]))
-
-
-def _to_host(x: Float[Tensor, "b k"]) -> Float64[np.ndarray, "b k"]:
-    """A NumPy copy; from CUDA through pinned memory, waiting for the work before it on the current stream and no more.
-
-    Streams that decode the batches after this one go on, and the waiting thread gives up the processor and the GIL.
-    """
-    if x.device.type != "cuda":
-        return x.cpu().numpy().astype(np.float64)
-    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
-    host.copy_(x, non_blocking=True)
-    arrived = torch.cuda.Event(blocking=True)
-    arrived.record(torch.cuda.current_stream(x.device))
-    arrived.synchronize()
-    return host.numpy().astype(np.float64)

@@ -18,7 +18,13 @@ from ..runtime.checks import check_array, shown
 
 
 def features(images: Any, resolution: int | None) -> Shaped[Tensor, "b f"]:
-    """Rows to take distances of: images torch or NumPy (b, ...), the last two of four or more axes averaged down.
+    """Rows to take distances of: images torch or NumPy (b, ...), averaged down as ``thumbnails`` are."""
+    x = thumbnails(images, resolution)
+    return x.reshape(len(x), -1)
+
+
+def thumbnails(images: Any, resolution: int | None) -> Shaped[Tensor, "b ..."]:
+    """Images, torch or NumPy (b, ...), the last two of four or more axes averaged down to at most ``resolution`` cells.
 
     uint8 stays uint8, float64 stays float64, everything else becomes float32. None averages nothing.
     """
@@ -32,7 +38,7 @@ def features(images: Any, resolution: int | None) -> Shaped[Tensor, "b f"]:
         if x.ndim > 4:
             x = x.reshape(len(x), -1, *x.shape[-2:])
         x = _cell_means(x, height, width)
-    return x.reshape(len(x), -1)
+    return x
 
 
 def _cell_means(x: Shaped[Tensor, "b c h w"], height: int, width: int) -> Shaped[Tensor, "b c gh gw"]:

@@ -31,3 +31,18 @@ def current_device(device: torch.device) -> AbstractContextManager[Any]:
     """Triton launches on the current device, whatever device its arguments are on: makes ``device`` that."""
     other = device.type == "cuda" and device.index != torch.cuda.current_device()
     return torch.cuda.device(device) if other else nullcontext()
+
+
+def to_host(x: Tensor) -> np.ndarray[Any, Any]:
+    """A NumPy array; from CUDA through pinned memory, waiting for the work before it on the current stream and no more.
+
+    Streams that decode the batches after this one go on, and the waiting thread gives up the processor and the GIL.
+    """
+    if x.device.type != "cuda":
+        return x.cpu().numpy()
+    host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    host.copy_(x, non_blocking=True)
+    arrived = torch.cuda.Event(blocking=True)
+    arrived.record(torch.cuda.current_stream(x.device))
+    arrived.synchronize()
+    return host.numpy()

@@ -3,8 +3,8 @@
     x~ = M * move(x_i) + (1 - M) * move(x_j),    y~ = w * y_i + (1 - w) * y_j,    w = mean(M)
 
 K > 1 outputs are multi-mix's best recipe (arXiv 2406.01417, section III-A.3): K priors, one for each lambda, and one solve.
-The saliency is a model's input gradient (``gradient.py``), so plans are drawn in the training step, from the key, the
-saliency and the images.
+The paper's saliency is a model's input gradient (``gradient.py``), so plans are drawn in the training step, from the key,
+the saliency and the images. The images' own (``spectral.py``) needs no model, and plans can then be drawn in a loader.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ...runtime.devices import to_device
 from ..base import CENTRE_Y
 from ..beta import BetaMixer, UnitDraws
 from .puzzle_masks import block_saliency, mask_problem, solve_masks
+from .source import Saliency, check_source, find_saliency, needs_of
 from .transport import transport_blocks
 
 _MOST_BLOCKS = 256  # a side: an assignment of more has no end
@@ -47,7 +48,8 @@ class PuzzleMix(BetaMixer):
     ``block_num`` n >= 2: masks have n x n blocks, n drawn for a batch from those given that divide both sides.
     ``n_labels`` >= 2 mask values t / (n_labels - 1). ``beta`` and ``gamma`` in [0, 1] weigh smoothness of the mask and of
     the picture, compared in cells of ``neigh_size`` pixels, ``eta`` the prior that pulls the mask's mean to lambda.
-    ``transport`` moves blocks at the cost ``t_eps`` of crossing the image, squared. ``std`` is what floating images were
+    ``transport`` moves blocks at the cost ``t_eps`` of crossing the image, squared. ``saliency`` is "gradient" (the paper's,
+    given to ``plan``), "spectral" (from the images alone) or a function of the images. ``std`` is what floating images were
     divided by, one value a channel, if they were normalised. Partners and lambdas are those of ``MixUp`` for the same key.
     Raises ``ValueError`` or ``TypeError`` naming the argument.
     """
@@ -62,6 +64,7 @@ class PuzzleMix(BetaMixer):
     transport: bool = True
     t_eps: float = 0.8
     std: Sequence[float] | None = None
+    saliency: Saliency = "gradient"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +79,7 @@ class PuzzleMix(BetaMixer):
             transport=check_flag("transport", self.transport),
             t_eps=check_number("t_eps", self.t_eps, 0, _MOST_WEIGHT),
             std=None if self.std is None else check_numbers("std", self.std, 0, above=True),
+            saliency=check_source(self.saliency),
         )
         if self.std == ():
             raise ValueError("std must have one value or one a channel, got none")
@@ -86,8 +90,8 @@ class PuzzleMix(BetaMixer):
 
     @property
     def mask_needs(self) -> frozenset[str]:
-        """Both: where the images are salient, and where their borders fit."""
-        return frozenset({"images", "saliency"})
+        """Where the images are salient, which the images themselves may say, and where their borders fit."""
+        return frozenset({"images"}) | needs_of(self.saliency)
 
     def masks(self, draws: UnitDraws, height: int, width: int) -> Float32[np.ndarray, "u k 9"]:
         """Constant masks lambda, which those that follow the pictures replace."""
@@ -110,7 +114,8 @@ class PuzzleMix(BetaMixer):
         ``saliency`` (b, h, w) counts as salient everywhere. The masks are solved on the device of the saliency. Raises
         ``ValueError`` where the arguments do not fit.
         """
-        x, s = (check_array(name, value).detach() for name, value in (("images", images), ("saliency", saliency)))
+        x = check_array("images", images).detach()
+        s = find_saliency(self.saliency, x, saliency)
         for name, value in (("images", x), ("saliency", s)):
             if value.dtype != torch.uint8 and not value.is_floating_point():
                 raise TypeError(f"{name} must be uint8 or floating, got {value.dtype}")

@@ -15,6 +15,7 @@ LOSS = ("mixops/test_losses.py",)
 TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers/test_contract.py")
 PIXELS = ("mixops/test_inputs.py",)
 CROPS = ("mixops/augment/test_crops.py",)
+SALIENCY = ("mixops/mixers/test_spectral.py",)
 CUDA = ("mixops/kernels/test_blend_cuda.py",)
 
 # one line a fault
@@ -92,5 +93,9 @@ FAULTS = (
     Fault("a shared pixel is the partner's", "mixops/apply/label_maps.py", "torch.where(mask >= 0.5, own, other)", "torch.where(mask > 0.5, own, other)", ("mixops/apply/test_label_maps.py",)),
     Fault("concentrations take the words of the key", "mixops/embedding/dirichlet.py", "(positions, tuples), start=4)", "(positions, tuples))", ("mixops/test_streams.py",)),
     Fault("all partners of a plan that mixes nothing are one", "mixops/plan.py", "return cls(np.arange(batch_size), ones", "return cls(np.zeros(batch_size, np.int64), ones", ("pipelines/dali/test_plans.py",)),
+    Fault("a box where the row's own image is salient", "mixops/mixers/cutmix.py", "(x[partner] for x in peaks(found))", "(x for x in peaks(found))", SALIENCY),
+    Fault("saliency of the amplitude, not of its residual", "mixops/mixers/saliency/spectral.py", "xp.exp(log - smooth)", "xp.exp(log)", SALIENCY),
+    Fault("saliency of one image for all", "mixops/mixers/saliency/peaks.py", "values.argmax(1)", "values.argmax(1)[0]", SALIENCY),
+    Fault("height and width of a peak exchanged", "mixops/mixers/saliency/peaks.py", "np.divmod(at, w)", "np.divmod(at, h)", SALIENCY),
     Fault("the compiler traces the draw", "mixops/runtime/uncompiled.py", "if torch.compiler.is_compiling():", "if False:", ("mixops/test_call.py",)),
 )  # fmt: skip
