@@ -8,36 +8,56 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
+from mixops.apply.normalisation import check_values, scale_and_bias
 from mixops.apply.targets import check_smoothing
 from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
-from mixops.augment.crop_plan import CropLaw
+from mixops.augment.crop_plan import CropLaw, check_law
 from mixops.augment.crops import CenterCrop, RandomResizedCrop
 from mixops.augment.policies.base import RGB
 from mixops.mixers.base import Mixer
 from mixops.mixers.needs import refuse_needs
+from mixops.runtime.checks import (
+    MOST,
+    check_array,
+    check_choice,
+    check_count,
+    check_flag,
+    check_number,
+    check_sequence,
+    check_type,
+    shown,
+)
 
 from .processors import usable_processors
 from .sampling import Repeated, Sampling, Sequential, Shuffled, Together, Weighted
 from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
+from .transform import check_transform
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's
+_WORDS = {
+    "repeat_mode": ("dealt", "together"), "targets": ("dense", "sparse"), "batch": ("tuple", "dict"),
+    "on_error": ("raise", "skip"),
+}  # fmt: skip
+_COUNTS = {
+    "num_threads": (1, 4096), "prefetch": (1, 4096), "views": (1, 4096), "repeats": (1, MOST), "mix_group": (1, MOST),
+    "rank": (0, MOST), "world_size": (1, MOST), "max_bad": (0, 2**63 - 1),
+}  # fmt: skip
 
 
 def check_mixing(split: str, mixer: Mixer | None, smoothing: float) -> None:
     """Raises unless a split is one and may be mixed, and labels are smoothed only where they are weights."""
-    if split not in ("train", "val"):
-        raise ValueError(f"split must be 'train' or 'val', got {split!r}")
-    if mixer is not None and not isinstance(mixer, Mixer):
-        raise TypeError(f"mixer must be a mixer of mixops or None, got {mixer!r}")
+    check_choice("split", split, ("train", "val"))
+    check_smoothing(smoothing)
+    if mixer is not None:
+        check_type("mixer", mixer, Mixer, "a mixer of mixops or None")
     refuse_needs(mixer, {"images"}, "an ImageLoader")
     if mixer is not None and split != "train":
         raise ValueError(f"mixer must be None for split='val', where nothing is mixed, got {mixer!r}")
     if smoothing and mixer is None:
         raise ValueError(f"smoothing must be 0 without a mixer, since labels then are class numbers, got {smoothing}")
-    check_smoothing(smoothing)
 
 
 def crop_law(
@@ -49,14 +69,15 @@ def crop_law(
     val_resize: int | None,
 ) -> CropLaw:
     """``crop``, or by default random crops for training and for validation the centre after a resize to ``val_resize``."""
+    random_crop = RandomResizedCrop(scale, ratio)
+    if val_resize is not None:
+        check_count("val_resize", val_resize)
     if crop is not None:
         if (scale, ratio, val_resize) != (SCALE, RATIO, None):
-            raise ValueError(f"crop must not be given together with scale, ratio or val_resize, got {crop!r}")
-        if not callable(getattr(crop, "cut", None)):
-            raise TypeError(f"crop must be a law such as RandomResizedCrop(), got {crop!r}")
-        return crop
+            raise ValueError(f"crop must not be given together with scale, ratio or val_resize, got {shown(crop)}")
+        return check_law("crop", crop)
     if split == "train":
-        return RandomResizedCrop(scale, ratio)
+        return random_crop
     law = CenterCrop(val_resize)
     largest = size.largest if isinstance(size, Sizes) else max(size)
     if law.resized((largest, largest)) < largest:
@@ -69,7 +90,6 @@ def choose_sampling(
     repeats: int, together: int | None,
 ) -> Sampling:  # fmt: skip
     """How samples are drawn: ``labels`` are those of the candidates, ``together`` the rows of a group of copies."""
-    check_count("repeats", repeats)
     if (weights is not None) + (repeats > 1) > 1:
         raise ValueError(f"weights must not be given together with repeats = {repeats}")
     if not shuffle:
@@ -77,11 +97,10 @@ def choose_sampling(
             raise ValueError("shuffle must be True for weights or repeats, which draw the samples, got False")
         return Sequential()
     if isinstance(weights, str):
-        if weights != "balanced":
-            raise ValueError(f"weights must be numbers or 'balanced', got {weights!r}")
+        check_choice("weights", weights, ("balanced",), "or numbers, one a sample")
         return Weighted.balanced(labels)
     if weights is not None:
-        return Weighted(np.asarray(weights, np.float64))
+        return Weighted(numbers("weights", weights).astype(np.float64))
     if repeats > 1:
         return Repeated(repeats) if together is None else Together(repeats, together)
     return Shuffled()
@@ -91,9 +110,9 @@ def choose_candidates(indices: Sequence[int] | None, samples: int) -> Int64[np.n
     """The samples of a subset, None for all of them."""
     if indices is None:
         return None
-    found = np.asarray(indices)
-    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu":
-        raise ValueError(f"indices must be a non-empty sequence of integers, got {indices!r:.100}")
+    found = numbers("indices", indices)
+    if not len(found) or found.dtype.kind not in "iu":
+        raise ValueError(f"indices must be a non-empty sequence of integers, got {shown(indices)}")
     if found.min() < 0 or found.max() >= samples:
         raise ValueError(f"indices must be in [0, {samples}), got {found.min()} to {found.max()}")
     return found.astype(np.int64)
@@ -103,25 +122,35 @@ def output_size(size: int | tuple[int, int] | Sizes) -> tuple[int, int] | Sizes:
     """(height, width) of the output, or what it is in the course of the epochs."""
     if isinstance(size, Sizes):
         return size
-    height, width = (size, size) if isinstance(size, int) else size
-    check_count("size", height)
-    check_count("size", width)
-    return height, width
+    if isinstance(size, (Sequence, np.ndarray)) and not isinstance(size, str):
+        height, width = (check_count("size", side) for side in check_sequence("size", size, "a side or a pair", 2))
+        return height, width
+    side = check_count("size", size)
+    return side, side
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raises unless ``value`` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+def numbers(name: str, value: Any) -> Shaped[np.ndarray, " n"]:
+    """A sequence, array or tensor of numbers as an array. Raises ``TypeError`` or ``ValueError`` for anything else."""
+    if isinstance(value, (Sequence, range)) and not isinstance(value, (str, bytes, bytearray)):
+        try:
+            value = np.array(value, None if len(value) else np.int64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"{name} must be a sequence of numbers, got {shown(value)}") from error
+    found = check_array(name, value).detach()
+    if found.ndim != 1 or found.is_complex() or found.dtype == torch.bool:
+        raise ValueError(f"{name} must be a sequence of numbers, got {shown(value)}")
+    return found.cpu().numpy()
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
     """The device asked for, by default "cuda" where there is one."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = torch.device(device)
+    check_type("device", device, (str, torch.device), "'cpu', 'cuda' or a torch.device")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {shown(device)}: {error}") from error
     if found.type not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu' or 'cuda', got {str(device)!r}")
     if found.type == "cuda" and not torch.cuda.is_available():
@@ -156,30 +185,40 @@ def check_batch_size(batch_size: int | BatchSizes) -> int:
     """The largest batch size of one rank."""
     if isinstance(batch_size, BatchSizes):
         return batch_size.largest
-    check_count("batch_size", batch_size)
-    return batch_size
+    return check_count("batch_size", batch_size)
 
 
-def check_timeout(timeout: Any) -> None:
-    """Raises unless ``timeout`` is a positive number of seconds."""
-    if not timeout > 0:
-        raise ValueError(f"timeout must be positive, got {timeout!r}")
+def check_plain(*, dtype: Any, memory_format: Any, timeout: Any, transform: Any, **others: Any) -> None:
+    """Looks at what is used as it is: counts, flags and words; those that are None are not given.
 
-
-def check_choices(*, repeat_mode: str, targets: str, batch: str) -> None:
-    """Raises unless each is one of the words that it may be."""
-    for name, value, words in (
-        ("repeat_mode", repeat_mode, ("dealt", "together")),
-        ("targets", targets, ("dense", "sparse")),
-        ("batch", batch, ("tuple", "dict")),
-    ):
-        if value not in words:
-            raise ValueError(f"{name} must be {words[0]!r} or {words[1]!r}, got {value!r}")
+    Raises ``TypeError`` or ``ValueError`` naming the argument.
+    """
+    for name, value in others.items():
+        if value is None and name not in ("views", "repeats", "max_bad", "prefetch", "ids", *_WORDS):
+            continue
+        if name in _WORDS:
+            check_choice(name, value, _WORDS[name])
+        elif name in _COUNTS:
+            check_count(name, value, *_COUNTS[name])
+        else:
+            check_flag(name, value)
+    check_type("dtype", dtype, torch.dtype, "a torch dtype")
+    if not dtype.is_floating_point and dtype != torch.uint8:
+        raise TypeError(f"dtype must be floating or torch.uint8, got {dtype}")
+    check_type("memory_format", memory_format, torch.memory_format, "a torch memory format")
+    if memory_format not in (torch.contiguous_format, torch.channels_last):
+        raise ValueError(f"memory_format must be contiguous_format or channels_last of torch, got {shown(memory_format)}")
+    check_number("timeout", timeout, 0, above=True, infinite=True)
+    check_transform(transform)
 
 
 def data_colours(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[RGB, RGB]:
     """Mean and standard deviation of the data, ImageNet's where nothing is normalised."""
+    if (mean is None) != (std is None):
+        raise ValueError(f"mean and std must be given together, got mean={shown(mean)}, std={shown(std)}")
     if mean is None or std is None:
         return IMAGENET_MEAN, IMAGENET_STD
-    colours = [tuple(np.broadcast_to(np.asarray(values, np.float64).reshape(-1), 3).tolist()) for values in (mean, std)]
+    both = check_values("mean", mean), check_values("std", std)
+    scale_and_bias(*both, 255.0, 3)  # its errors now, not with the first batch
+    colours: list[Any] = [values * 3 if len(values) == 1 else values for values in both]
     return colours[0], colours[1]

@@ -26,11 +26,9 @@ from .arguments import (
     RATIO,
     SCALE,
     check_batch_size,
-    check_choices,
-    check_count,
     check_group,
     check_mixing,
-    check_timeout,
+    check_plain,
     choose_candidates,
     choose_sampling,
     crop_law,
@@ -53,7 +51,7 @@ from .sources.registry import open_source
 from .state import LoaderState
 from .stats import LoaderStats, Meter
 from .step import StepPlan, StepPlanner
-from .transform import Transform, check_transform, transform_name
+from .transform import Transform, transform_name
 
 
 class ImageLoader:
@@ -133,18 +131,20 @@ class ImageLoader:
         train = split == "train"
         check_mixing(split, mixer, smoothing)
         num_threads = default_threads() if num_threads is None else num_threads
-        for name, value in (("prefetch", prefetch), ("num_threads", num_threads), ("views", views)):
-            check_count(name, value)
-        check_choices(repeat_mode=repeat_mode, targets=targets, batch=batch)
-        check_timeout(timeout)
-        check_transform(transform)
+        check_plain(
+            num_threads=num_threads, prefetch=prefetch, views=views, repeats=repeats, repeat_mode=repeat_mode, rank=rank,
+            mix_group=mix_group, world_size=world_size, on_error=on_error, max_bad=max_bad, drop_last=drop_last,
+            shuffle=shuffle, targets=targets, batch=batch, ids=ids, dtype=dtype, memory_format=memory_format,
+            timeout=timeout, transform=transform,
+        )  # fmt: skip
         self.backend, self.mixer = backend, mixer
         self.batch_size, self._batch_sizes = check_batch_size(batch_size), batch_size
         self.device = find_device(device)
         self._crop = crop_law(split, self._size, crop, scale, ratio, val_resize)
         self._augmentation = as_augmentation(augment, interpolation=self._crop.interpolation)
         self._colours = data_colours(mean, std)
-        self._flip = Flip(flip, vertical_flip) if train else Flip(0.0)
+        turns = Flip(flip, vertical_flip)
+        self._flip = turns if train else Flip(0.0)
         self._rank, self._world_size, self._seed = rank, world_size, Key(seed).seed
         self._drop_last = train if drop_last is None else drop_last
         self._num_threads, self._prefetch, self._timeout = num_threads, prefetch, timeout

@@ -8,13 +8,14 @@ BatchSizes("512@0 256@80")
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
+from mixops.runtime.checks import MOST, check_count, check_flag, check_number, check_sequence, set_fields, shown
 
 Stages = tuple[tuple[float, int], ...]  # (first epoch, value), ascending
 
@@ -34,9 +35,10 @@ class Sizes:
     multiple: int = 32
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", parse_stages(self.stages))
-        if self.multiple < 1:
-            raise ValueError(f"multiple must be at least 1, got {self.multiple}")
+        set_fields(
+            self, stages=parse_stages(self.stages), ramp=check_flag("ramp", self.ramp),
+            multiple=check_count("multiple", self.multiple),
+        )  # fmt: skip
 
     def at(self, epoch: int, step: int, steps: int) -> int:
         """The side at a step of an epoch of ``steps``."""
@@ -81,18 +83,17 @@ def parse_stages(stages: Any) -> Stages:
         for part in stages.split():
             match = re.fullmatch(r"(\d+)@(\d+(?:\.\d+)?)", part)
             if match is None:
-                raise ValueError(f"stages must read like '160@0 192@40', value@epoch, got {stages!r}")
+                raise ValueError(f"stages must read like '160@0 192@40', value@epoch, got {shown(stages)}")
             pairs.append((float(match[2]), int(match[1])))
     else:
-        try:
-            pairs = [(float(epoch), int(value)) for epoch, value in stages]
-        except (TypeError, ValueError):
-            raise ValueError(f"stages must be text or pairs of (epoch, value), got {stages!r}") from None
+        for pair in check_sequence("stages", stages, "text such as '160@0 192@40' or pairs of (epoch, value)"):
+            epoch, value = check_sequence("stages", pair, "pairs of (epoch, value)", 2)
+            pairs.append((check_number("stages", epoch, 0), check_count("stages", value)))
     epochs, values = [epoch for epoch, _ in pairs], [value for _, value in pairs]
-    if not pairs or any(b <= a for a, b in pairwise(epochs)) or not 0 <= epochs[0] < math.inf:
-        raise ValueError(f"stages must have ascending epochs of at least 0, got {stages!r}")
-    if min(values) < 1:
-        raise ValueError(f"stages must have values of at least 1, got {stages!r}")
+    if not pairs or any(b <= a for a, b in pairwise(epochs)):
+        raise ValueError(f"stages must have ascending epochs, got {shown(stages)}")
+    if not 1 <= min(values) <= max(values) <= MOST:
+        raise ValueError(f"stages must have values in [1, {MOST}], got {shown(stages)}")
     return tuple(pairs)
 
 

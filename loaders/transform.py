@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from mixops.key import Key, Stream
+from mixops.runtime.checks import shown
 
 Transform = Callable[[UInt8[Tensor, "b 3 h w"], torch.Generator], UInt8[Tensor, "b 3 h w"]]
 
@@ -24,7 +25,7 @@ Transform = Callable[[UInt8[Tensor, "b 3 h w"], torch.Generator], UInt8[Tensor, 
 def check_transform(transform: Any) -> None:
     """Raises ``TypeError`` unless ``transform`` is None or can be called."""
     if transform is not None and not callable(transform):
-        raise TypeError(f"transform must be a function of (images, generator) or None, got {transform!r}")
+        raise TypeError(f"transform must be a function of (images, generator) or None, got {shown(transform)}")
 
 
 def transform_name(transform: Transform | None) -> str | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from jaxtyping import UInt8
 
 from mixops.augment.plan import AugmentPlan
+from mixops.runtime.checks import check_choice
 
 from ..bad_files import BadFiles
 from ..sources.base import Source
@@ -98,8 +99,7 @@ def find_backend(name: str) -> type[Backend]:
 
     Raises ``ValueError`` for an unknown name and ``ImportError`` with the install line for one that is not installed.
     """
-    if name not in _BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}, got {name!r}")
+    check_choice("backend", name, tuple(_BACKENDS))
     kind, needs, package = _BACKENDS[name]
     if not is_installed(needs):
         raise ImportError(f"backend={name!r} needs {needs}: pip install {package}")

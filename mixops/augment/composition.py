@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ..key import Key, Stream
-from ..runtime.checks import check_sequence
+from ..runtime.checks import check_sequence, shown
 from .erasing import Erasing
 from .plan import AugmentPlan
 from .policies.base import RGB, Policy, Words
@@ -38,7 +38,7 @@ class Augmentation:
         members = check_sequence("augment", self.members, "policies and erasing of mixops")
         for member in members:
             if not isinstance(member, (Policy, Erasing)):
-                raise TypeError(f"augment must hold policies and erasing of mixops, got {member!r}")
+                raise TypeError(f"augment must hold policies and erasing of mixops, got {shown(member)}")
         erased = False
         for member in members:
             if erased and isinstance(member, Policy):
@@ -103,10 +103,14 @@ def as_augmentation(augment: Any, *, interpolation: str = "random") -> Augmentat
     """
     if augment is None or isinstance(augment, Augmentation):
         return augment
-    members = [augment] if isinstance(augment, (str, Policy, Erasing)) else augment
+    members: Any = [augment] if isinstance(augment, (str, Policy, Erasing)) else augment
     if not isinstance(members, Sequence):
-        raise TypeError(f"augment must be a policy, one of timm's strings, a list of these or None, got {augment!r}")
-    return Augmentation([parse_timm(m, interpolation=interpolation) if isinstance(m, str) else m for m in members])
+        raise TypeError(f"augment must be a policy, one of timm's strings, a list of these or None, got {shown(augment)}")
+    try:
+        members = [parse_timm(m, interpolation=interpolation) if isinstance(m, str) else m for m in members]
+    except ValueError as error:
+        raise ValueError(f"augment must hold policies and timm's strings: {error}") from error
+    return Augmentation(members)
 
 
 def row_uniform(key: Key, stream: Stream, rows: Int64[np.ndarray, " b"], words: int) -> Float64[np.ndarray, "b words"]:

@@ -80,7 +80,7 @@ def test_cifars_crop_of_images_that_are_small_enough(roots, backend):
 def test_a_crop_has_its_own_scale(jpeg_folder):
     with pytest.raises(ValueError, match="crop must not be given together with scale, ratio or val_resize"):
         loader(jpeg_folder, crop=Squash(), scale=(0.5, 1))
-    with pytest.raises(TypeError, match="crop must be a law such as"):
+    with pytest.raises(TypeError, match="crop must be a crop law such as"):
         loader(jpeg_folder, crop="center")
 
 

@@ -63,6 +63,6 @@ def test_mix_loader(jpeg_folder: Path, tmp_path: Path) -> None:
 
     Compiler.set_enabled(False)  # plain Python, without ten seconds of compilation
     try:
-        no_surprise(Call(ffcv.MixLoader, arguments, paths=frozenset({"fname"})), "MixLoader")
+        no_surprise(Call(ffcv.MixLoader, arguments, outside=frozenset({"fname"})), "MixLoader")
     finally:
         Compiler.set_enabled(True)

@@ -69,13 +69,13 @@ def recursive() -> list[Any]:
 class Call:
     """A public callable and arguments that work.
 
-    The errors of those that are ``functions`` are their own, and ``paths`` may lead to no file.
+    The errors of those that are ``functions`` are their own; of ``outside`` the system may refuse what it is asked for.
     """
 
     function: Callable[..., Any]
     arguments: Callable[[], dict[str, Any]]
     functions: frozenset[str] = frozenset()
-    paths: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
 
     @property
     def parameters(self) -> list[str]:
@@ -99,7 +99,7 @@ def walk(name: str, call: Call) -> Iterator[str]:
             except ImportError as error:
                 yield "" if "pip install" in str(error) else f"{case}: {error}"
             except OSError as error:
-                yield "" if parameter in call.paths else f"{case}: {type(error).__name__}: {error}"
+                yield "" if parameter in call.outside else f"{case}: {type(error).__name__}: {error}"
             except Exception as error:
                 theirs = parameter in call.functions and parameter in str(error)
                 yield "" if theirs else f"{case}: {type(error).__name__}: {error}"
