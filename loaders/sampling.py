@@ -116,7 +116,8 @@ class Weighted(_Once):
 class Repeated:
     """Repeated augmentation (arXiv 1902.05509) as torchvision's and timm's samplers do it, ``views`` of a sample a batch.
 
-    An epoch has as many rows as there are samples, and shows 1 / ``views`` of them.
+    An epoch has as many rows as there are samples, and shows 1 / ``views`` of them. Where ``views`` do not divide a batch,
+    its last samples have one view less.
     """
 
     views: int
@@ -126,17 +127,18 @@ class Repeated:
         return samples
 
     def check(self, samples: int, batch_size: int) -> None:
-        """A global batch has whole sets of views."""
-        if batch_size % self.views:
-            raise ValueError(f"repeats must divide the global batch of {batch_size} rows, got {self.views}")
+        """A global batch has room for the views of a sample."""
+        if batch_size < self.views:
+            raise ValueError(f"repeats must be at most the {batch_size} rows of a global batch, got {self.views}")
 
     def order(self, key: Key, samples: int, batch_size: int) -> Int64[np.ndarray, " rows"]:
-        """Row r of a batch of B rows shows the batch's sample r mod B / views."""
+        """Row r of a batch of B rows shows the batch's sample r mod ceil(B / views)."""
         order = key.permutation(Stream.ORDER, samples)
         step, row = np.divmod(np.arange(samples), batch_size)
         whole, last = divmod(samples, batch_size)
-        distinct = np.where(step == whole, -(-last // self.views), batch_size // self.views)
-        return order[step * (batch_size // self.views) + row % np.maximum(distinct, 1)]
+        full = -(-batch_size // self.views)
+        distinct = np.where(step == whole, -(-last // self.views), full)
+        return order[step * full + row % np.maximum(distinct, 1)]
 
 
 @dataclass(frozen=True)

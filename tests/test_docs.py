@@ -57,6 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_jpeg_folder(folder / "imagenet" / "val", 16, classes=4, seed=1000)
     for file in (*(ROOT / "examples").glob("*.py"), *(ROOT / "examples" / "imagenet").glob("*.*")):
         shutil.copy(file, folder)
+    shutil.copytree(ROOT / "examples" / "imagenet" / "recipes", folder / "recipes")
     for name in ("examples", "docs", "benchmarks", "Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(ROOT / name)
     return folder
@@ -124,6 +125,17 @@ def test_api_reference_is_up_to_date() -> None:
     pytest.importorskip("nvidia.dali")
     api = load(ROOT / "docs" / "api.py")
     assert api.FILE.read_text() == api.page(), "run: python docs/api.py"
+
+
+def test_table_of_recipes_is_up_to_date() -> None:
+    recipes = load(ROOT / "docs" / "recipes.py")
+    assert recipes.FILE.read_text() == recipes.page(), "run: python docs/recipes.py"
+    commands = "\n".join(blocks(recipes.FILE, "console"))
+    for file in (recipes.EXAMPLE / "recipes").glob("*.ini"):
+        (line,) = [line for line in commands.splitlines() if f"--config {file.stem} " in line]
+        nodes = re.search(r"--nodes (\d+)|--nproc-per-node (\d+)", line)
+        assert recipes.ranks(file) == (1 if nodes is None else int(nodes[1]) * 8 if nodes[1] else int(nodes[2])), line
+        assert f"`{file.stem}`" in recipes.FILE.read_text().split(recipes.END)[1], file.stem  # said what is identical
 
 
 def test_api_reference_has_every_public_name() -> None:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from support.imagenet import SCRIPT, SMALL, invoke
 from support.images import make_jpeg_folder
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from typer.testing import CliRunner
 
 pytest.importorskip("timm", reason="needs timm: pip install 'mixstage[bench]'")
 pytest.importorskip("nvidia.dali", reason="needs DALI: pip install 'mixstage[dali]'")
 
-FOLDER = Path(__file__).parents[2] / "examples" / "imagenet"
-SCRIPT = FOLDER / "train.py"
 # a rank that trains undisturbed, then trains again and kills itself in the middle of a step
 KILLED = """
 import os, signal, sys
@@ -34,6 +30,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 distributed.init_process_group("gloo")  # once for both runs
 distributed.init_process_group = distributed.destroy_process_group = lambda *_: None
 script, kill_at, *options = sys.argv[1:]
+sys.path.append(os.path.dirname(script))
 spec = spec_from_file_location("train", script)
 train = module_from_spec(spec)
 spec.loader.exec_module(train)
@@ -57,16 +54,6 @@ class Stop(Exception):
     """Ends a run in the place of a kill."""
 
 
-@pytest.fixture(scope="module")
-def train() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("imagenet_train", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["imagenet_train"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The options that name 40 training and 12 validation images, as seen from tmp_path."""
@@ -75,9 +62,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     make_jpeg_folder(tmp_path / "train", 40, classes=4)
     make_jpeg_folder(tmp_path / "val", 12, classes=4, seed=1000)
     return ["--train", "train", "--val", "val"]
-
-
-SMALL = ["--device", "cpu", "--no-amp", "--no-compile", "--warmup-epochs", "0.5", "--log-every", "3"]
 
 
 def torchrun(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -138,18 +122,18 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_resume_in_one_process(recipe: str, tmp_path: Path, data: list[str], train: ModuleType) -> None:
+def test_resume_in_one_process(recipe: str, tmp_path: Path, data: list[str]) -> None:
     options = [*data, *SMALL, "--epochs", "3", "--batch-size", "8", "--val-size", "32", *RECIPES[recipe]]  # 5 steps an epoch
-    invoke(train, *options, "--out", "whole")
+    invoke(*options, "--out", "whole")
     for name, stop_at, checkpoint in (("middle", 9, "4"), ("boundary", 12, "5")):
         hook = register_optimizer_step_post_hook(stop_after(stop_at))
         try:
             with pytest.raises(Stop):
-                invoke(train, *options, "--out", name, "--checkpoint-every", checkpoint)
+                invoke(*options, "--out", name, "--checkpoint-every", checkpoint)
         finally:
             hook.remove()
         assert torch.load(tmp_path / name / "last.pt")["step"] == {"middle": 8, "boundary": 10}[name]
-        invoke(train, *options, "--out", name, "--resume")
+        invoke(*options, "--out", name, "--resume")
         compare(tmp_path / "whole", tmp_path / name)
     assert list((tmp_path / "whole").glob("events.out.tfevents.*"))
 
@@ -162,54 +146,3 @@ def stop_after(steps: int) -> Callable[[Optimizer, Any, Any], None]:
             raise Stop
 
     return stop
-
-
-def invoke(train: ModuleType, *options: str) -> str:
-    import typer
-
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(train.main)
-    result = CliRunner().invoke(app, options)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def test_configuration_files(train: ModuleType, tmp_path: Path, data: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    class Recorded:
-        def __init__(self, cfg: Any, *_: Any) -> None:
-            seen.append(cfg)
-
-        def train(self) -> None: ...
-
-        close = train
-
-    monkeypatch.setattr(train, "Run", Recorded)
-    files = sorted(FOLDER.glob("*.ini"))
-    assert files
-    for file in files:
-        invoke(train, *data, "--config", str(file), "--epochs", "7")
-        cfg = seen.pop()
-        assert cfg.epochs == 7 and cfg.train == "train"  # the command line wins
-        assert cfg.size(0) <= cfg.size(10**6) and 0 <= cfg.mix_off < 100
-        train.parse_mixer(cfg.mixer)
-    (tmp_path / "wrong.ini").write_text("learning_rate = 1\n")
-    with pytest.raises(AssertionError, match="learning_rate"):
-        invoke(train, *data, "--config", str(tmp_path / "wrong.ini"))
-
-
-def test_schedules(train: ModuleType) -> None:
-    cfg = train.Config(
-        "t", "v", sizes="160@0 192@30 224@60", mixer="CutMix", mix_off=10, epochs=90, warmup_epochs=5.0, lr=2.0
-    )
-    assert [cfg.size(epoch) for epoch in (0, 29, 30, 59, 60, 89)] == [160, 160, 192, 192, 224, 224]
-    assert [cfg.mixes(epoch) for epoch in (0, 79, 80, 89)] == [True, True, False, False]
-    assert [train.learning_rate(cfg, epoch) for epoch in (0.0, 2.5, 5.0)] == [0.0, 1.0, 2.0]
-    assert train.learning_rate(cfg, 47.5) == pytest.approx(1.0) and train.learning_rate(cfg, 90.0) == pytest.approx(0.0)
-
-
-def test_the_script_is_also_the_documentation() -> None:
-    assert len(SCRIPT.read_text().splitlines()) <= 400

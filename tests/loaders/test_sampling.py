@@ -36,6 +36,19 @@ def test_repeated_augmentation(world, views):
     assert max(seen.values()) == views and len(seen) == 5 * batch // views + -(-(n - 5 * batch) // views)
 
 
+@pytest.mark.parametrize(("batch", "views"), [(16, 3), (1024, 3), (10, 4), (7, 7), (5, 2)])
+def test_views_that_do_not_divide_a_batch(batch, views):
+    """All rows are filled, with as few samples as have no more views than asked for, as evenly as can be."""
+    schedule = Schedule(6 * batch, batch, 0, Repeated(views))
+    seen: set[int] = set()
+    for step in range(6):
+        counts = Counter(schedule.ids(0, step).tolist())
+        assert sum(counts.values()) == batch and len(counts) == -(-batch // views)
+        assert max(counts.values()) <= views and max(counts.values()) - min(counts.values()) <= 1
+        assert not seen & set(counts)  # a sample is of one batch
+        seen |= set(counts)
+
+
 def test_repeated_augmentation_takes_other_samples_every_epoch():
     schedule = Schedule(120, 24, 0, Repeated(3))
     epochs = [{int(i) for step in range(5) for i in schedule.ids(epoch, step)} for epoch in range(40)]
@@ -89,7 +102,7 @@ def test_weighted_samplings_are_values():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Schedule(40, 8, 0, Repeated(3)), "repeats must divide the global batch of 8 rows, got 3"),
+        (lambda: Schedule(40, 2, 0, Repeated(3)), "repeats must be at most the 2 rows of a global batch, got 3"),
         (
             lambda: Schedule(40, 8, 0, Together(3, 2)),
             "repeats must leave whole groups of 2 rows in a global batch of 8, got 3",
