@@ -220,7 +220,11 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
         resize_rows(**arguments | change)  # type: ignore[arg-type]
 
 
-PROCESSORS = ["", "generic", *(["x86-64-v2"] if platform.machine() == "x86_64" else [])]
+PROCESSORS = [
+    "",
+    "generic",
+    *([pytest.param("x86-64-v2", marks=pytest.mark.slow)] if platform.machine() == "x86_64" else []),
+]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is protected by mprotect of Linux")
