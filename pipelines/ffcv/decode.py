@@ -1,7 +1,8 @@
-"""JPEG files decoded with libffcv, cropped and resized with Pillow's arithmetic, one at a time.
+"""JPEG files decoded as libffcv does it, cropped and resized with Pillow's arithmetic, one at a time.
 
-The decoder is called through ctypes, which gives up the GIL; the package ``ffcv`` itself, whose import takes seconds, is not
-imported.
+That is one call of the TurboJPEG that libffcv is linked with, with its flags. libffcv's own function keeps 10 kB for each
+thread that ever called it, so the call is made with a decompressor that ends with its thread. It goes through ctypes, which
+gives up the GIL; the package ``ffcv`` itself, whose import takes seconds, is not imported.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import threading
-from collections.abc import Callable
+import weakref
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -23,7 +23,7 @@ from mixops.augment.plan import AugmentPlan
 from ..bad_file import BadFile
 from ..crop_rows import crop_rows
 
-_SIZE = ctypes.c_uint32
+_RGB, _FAST_DCT, _NO_REALLOC = 0, 2048, 1024  # turbojpeg.h: TJPF_RGB, TJFLAG_FASTDCT, TJFLAG_NOREALLOC
 
 
 class RecordDecoder:
@@ -31,7 +31,7 @@ class RecordDecoder:
 
     def __init__(self, sizes: Int64[np.ndarray, "n 2"]) -> None:
         self._largest = 3 * int(sizes.prod(1).max())  # bytes
-        self._decode = jpeg_decoder()
+        self._library = turbojpeg()
         self._scratch = threading.local()
 
     def __call__(
@@ -45,12 +45,19 @@ class RecordDecoder:
         """A JPEG file, or pixels, of ``size`` (height, width) as row ``row`` of the plans shows it. Raises ``BadFile``."""
         if isinstance(image, bytes):
             pixels = self._memory()[: 3 * size[0] * size[1]].reshape(*size, 3)
-            if self._decode(image, *size, pixels):
+            if self._decompressor()(image, *size, pixels):
                 raise BadFile("libffcv cannot decode it")
         else:
             pixels = image
         output: UInt8[np.ndarray, "h w 3"] = crop_rows([pixels], crops.row(row), augment, row)[0]
         return output
+
+    def _decompressor(self) -> Decompressor:
+        """This thread's decompressor."""
+        if not hasattr(self._scratch, "decompressor"):
+            self._scratch.decompressor = Decompressor(self._library)
+        decompressor: Decompressor = self._scratch.decompressor
+        return decompressor
 
     def _memory(self) -> UInt8[np.ndarray, " n"]:
         """This thread's memory for the largest image."""
@@ -60,22 +67,37 @@ class RecordDecoder:
         return memory
 
 
+class Decompressor:
+    """Decodes whole JPEG files into memory that is there; for one thread, and given back with the last reference to it."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._handle, self._decompress = library.tjInitDecompress(), library.tjDecompress2
+        if not self._handle:
+            raise MemoryError("TurboJPEG has no memory for a decompressor")
+        weakref.finalize(self, library.tjDestroy, self._handle)
+
+    def __call__(self, record: bytes, height: int, width: int, out: UInt8[np.ndarray, ...]) -> int:
+        """0 if all went well."""
+        flags = _FAST_DCT | _NO_REALLOC
+        status: int = self._decompress(
+            self._handle, record, len(record), out.ctypes.data, width, 0, height, _RGB, flags
+        )  # fmt: skip
+        return status
+
+
 @lru_cache(maxsize=1)
-def jpeg_decoder() -> Callable[[bytes, int, int, UInt8[np.ndarray, ...]], int]:
-    """libffcv's ``decode(record, height, width, out)``: 0 if all went well. Raises ``ImportError`` without FFCV."""
+def turbojpeg() -> ctypes.CDLL:
+    """The TurboJPEG that libffcv is linked with. Raises ``ImportError`` without FFCV."""
     spec = importlib.util.find_spec("ffcv")
     folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
     libraries = [path for folder in folders for path in folder.glob("_libffcv*.so")]
     if not libraries:
         raise ImportError("backend='ffcv' needs FFCV: pip install 'mixstage[ffcv]'")
-    imdecode = ctypes.CDLL(str(libraries[0])).imdecode
-    source: list[type[Any]] = [ctypes.c_char_p, ctypes.c_uint64, _SIZE, _SIZE]
-    crop_and_scale: list[type[Any]] = [_SIZE] * 6 + [ctypes.c_bool] * 2
-    imdecode.argtypes = [*source, ctypes.c_void_p, *crop_and_scale]
-
-    def decode(record: bytes, height: int, width: int, out: UInt8[np.ndarray, ...]) -> int:
-        whole = (height, width, 0, 0, 1, 1, False, False)
-        status: int = imdecode(record, len(record), height, width, out.ctypes.data, *whole)
-        return status
-
-    return decode
+    library = ctypes.CDLL(str(libraries[0]))  # symbols of what it is linked with are found in it, too
+    library.tjInitDecompress.restype = ctypes.c_void_p
+    library.tjDestroy.argtypes = [ctypes.c_void_p]
+    number = ctypes.c_int
+    library.tjDecompress2.argtypes = [
+        ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p, number, number, number, number, number,
+    ]  # fmt: skip
+    return library

@@ -22,7 +22,7 @@ from loaders.sources import Folder
 from loaders.sources.beton import BetonFile
 from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
 from pipelines.ffcv.beton import Beton
-from pipelines.ffcv.decode import jpeg_decoder
+from pipelines.ffcv.decode import turbojpeg
 
 PIXELS: dict[str, Any] = {"mean": None, "std": None, "dtype": torch.uint8, "device": "cpu"}
 COMMON: dict[str, Any] = {**PIXELS, "batch_size": 4, "size": 48, "seed": 7, "drop_last": False}
@@ -248,7 +248,7 @@ def test_clear_errors(folder: Path, tmp_path: Path, raw: Path, monkeypatch: pyte
     (tmp_path / "cut.beton").write_bytes(raw.read_bytes()[:9_000_000])
     with pytest.raises(ValueError, match="was cut off"):
         ImageLoader(tmp_path / "cut.beton", backend="ffcv", **COMMON)
-    jpeg_decoder.cache_clear()
+    turbojpeg.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'mixstage\[ffcv\]'"):
         next(iter(ImageLoader(raw, backend="ffcv", **COMMON)))
