@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+# images of containers set it, and then every process compiles what it imports anew: seconds for torch alone
+unexport PYTHONDONTWRITEBYTECODE
 FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
 
 .PHONY: demo test check wheels constraints gpu soak mutants docs-check format clean
