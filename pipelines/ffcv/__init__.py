@@ -1,4 +1,4 @@
-"""Mixing inside FFCV's own loader, its crop decoder, and the .beton file, reader and writer.
+"""Augmenting and mixing inside FFCV's own loader, its crop decoder, and the .beton file, reader and writer.
 
 FFCV itself is imported on first use.
 """
@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .crop import PlannedCrop as PlannedCrop
     from .loader import MixLoader as MixLoader
+    from .stages import AugmentImage as AugmentImage
     from .stages import MixImage as MixImage
     from .stages import MixLabel as MixLabel
 
-__all__ = ["MixImage", "MixLabel", "MixLoader", "PlannedCrop"]
-_PLACES = {"MixImage": "stages", "MixLabel": "stages", "MixLoader": "loader", "PlannedCrop": "crop"}
+__all__ = ["AugmentImage", "MixImage", "MixLabel", "MixLoader", "PlannedCrop"]
+_PLACES = {
+    "AugmentImage": "stages", "MixImage": "stages", "MixLabel": "stages", "MixLoader": "loader", "PlannedCrop": "crop",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

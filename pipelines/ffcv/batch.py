@@ -24,9 +24,13 @@ _running = threading.local()
 
 @dataclass(eq=False)
 class Batch:
-    """A batch on its way through the stages: the samples in it, the key it is drawn from, and the plan once it is drawn."""
+    """A batch on its way through the stages: the samples in it, the key it is drawn from, and the plan once it is drawn.
+
+    ``rows`` are its positions in the global batch.
+    """
 
     ids: Int64[np.ndarray, " b"]
+    rows: Int64[np.ndarray, " b"]
     key: Key
     mixer: Mixer | None
     plan: MixPlan | None = field(default=None, init=False)

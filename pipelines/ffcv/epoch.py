@@ -73,7 +73,7 @@ class EpochThread(EpochIterator):
         memory = self.memory_allocations["operation"]
         rows = key.rank * self.loader.batch_size + np.arange(len(ids))  # of the global batch
         try:
-            with running(Batch(ids, key, self.loader.mixer)) as batch:
+            with running(Batch(ids, rows, key, self.loader.mixer)) as batch:
                 for node, decoder in self.loader.crops.items():
                     decoder.plan(memory[node], batch_slot, Key(key.seed, key.epoch, key.step), rows, ids)
                 outputs = super().run_pipeline(b_ix, batch_indices, batch_slot, cuda_event)

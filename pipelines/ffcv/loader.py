@@ -38,7 +38,7 @@ from .compiled import compiled_code_kept
 from .crop import PlannedCrop
 from .epoch import Batches, EpochThread
 from .graph import allocate, ordered_stages, pipeline_of
-from .stages import MixImage, MixLabel, MixStage
+from .stages import AugmentImage, MixImage, MixLabel, MixStage
 
 
 class MixLoader(Loader):
@@ -166,7 +166,11 @@ def _own_copies(pipelines: Mapping[str, Any], mixer: Mixer | None) -> dict[str, 
     own = {name: list(spec) if isinstance(spec, Sequence) else spec for name, spec in pipelines.items()}
     images = 0
     for spec in own.values():
+        mixed = False
         for stage in spec.transforms if isinstance(spec, PipelineSpec) else spec or ():
+            if mixed and isinstance(stage, AugmentImage):
+                raise ValueError("pipelines must have AugmentImage before MixImage, got it behind")
+            mixed = mixed or isinstance(stage, MixImage)
             if isinstance(stage, MixStage):
                 stage.interpolations = 1 if mixer is None else mixer.interpolations
                 images += isinstance(stage, MixImage)

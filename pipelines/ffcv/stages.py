@@ -1,4 +1,4 @@
-"""The stages that mix: they read the plan of the batch from the thread that runs them, and draw nothing.
+"""The stages that augment and mix: they read the key or plan of the batch from the thread that runs them.
 
 FFCV has no place for K outputs of one sample: a stage sees (batch, *shape). The K images are therefore stacked, one below
 the other, into one image of height K * h, and the K targets into one row of K * classes, so that FFCV's own ``ToTensor``,
@@ -20,13 +20,16 @@ from ffcv.pipeline.state import State
 from mixops.apply.images import mix_images
 from mixops.apply.normalisation import check_values, scale_and_bias
 from mixops.apply.targets import check_smoothing, mix_targets
+from mixops.augment.apply import augment_images
+from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD, as_augmentation
+from mixops.augment.policies.base import RGB
 from mixops.runtime.checks import check_count, check_type, shown
 
 from .batch import running_batch
 
 
 class MixStage(Operation):
-    """What the two stages share: the number of outputs, which the loader sets before FFCV asks for shapes."""
+    """What the stages share: the number of outputs, which the loader sets before FFCV asks for shapes."""
 
     interpolations: int | None = None
 
@@ -34,8 +37,42 @@ class MixStage(Operation):
         """K. Raises ``ValueError`` outside a ``MixLoader``."""
         if self.interpolations is None:
             name = type(self).__name__
-            raise ValueError(f"pipelines must be given to a MixLoader if they hold a {name}, got an ffcv.Loader")
+            raise ValueError(f"pipelines must be given to a MixLoader if they hold {name}, got an ffcv.Loader")
         return self.interpolations
+
+
+class AugmentImage(MixStage):
+    """Augments a batch of images with Pillow's bytes, in place, as ``ImageLoader(augment=...)`` does.
+
+    ``augment`` is a policy, one of timm's strings, or a list of these with erasing last, drawn from ``Key(seed, epoch,
+    step)`` for the rows of the global batch: an ``ImageLoader`` of equal seed and batch size draws the same. Stands behind
+    the decoder, before ``MixImage``, on uint8 (h, w, 3): arrays and CPU tensors, or behind ``ToDevice`` CUDA tensors.
+    ``mean`` and ``std`` are the data's, on the scale [0, 1]: what erased boxes show. Raises ``ValueError`` or ``TypeError``
+    naming the argument.
+    """
+
+    def __init__(self, augment: Any, mean: RGB = IMAGENET_MEAN, std: RGB = IMAGENET_STD) -> None:
+        super().__init__()
+        self.augmentation, self.mean, self.std = as_augmentation(augment), mean, std
+        if self.augmentation is None:
+            raise TypeError("augment must be a policy, one of timm's strings or a list of these, got None")
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery | None]:
+        self.outputs()
+        shape, dtype = tuple(previous_state.shape), previous_state.dtype
+        if len(shape) != 3 or shape[-1] != 3 or dtype not in (torch.uint8, np.uint8):
+            raise ValueError(f"AugmentImage must follow stages that make uint8 (h, w, 3), got {dtype} {shape}")
+        return replace(previous_state, jit_mode=False), None
+
+    def generate_code(self) -> Callable[..., Any]:
+        """FFCV calls this several times an epoch: the function holds nothing that changes."""
+
+        def augment(images: Any, _: Any) -> Any:
+            batch = running_batch()
+            plan = self.augmentation.draw(batch.key, batch.rows, images.shape[1:3], self.mean, self.std)
+            return augment_images(images, plan, out=images)
+
+        return augment
 
 
 class MixImage(MixStage):

@@ -239,7 +239,7 @@ def test_ffcvs_own_stages_compiled(beton: Path) -> None:
 @pytest.mark.usefixtures("interpreted")
 def test_bad_arguments(beton: Path, tmp_path: Path) -> None:
     for decoder in (CenterCropRGBImageDecoder(SIZE, 1.0), RandomResizedCropRGBImageDecoder(SIZE)):
-        with pytest.raises(ValueError, match=r"must be given to a MixLoader if they hold a MixImage, got an ffcv\.Loader"):
+        with pytest.raises(ValueError, match=r"must be given to a MixLoader if they hold MixImage, got an ffcv\.Loader"):
             Loader(str(beton), 8, pipelines={"image": [decoder, MixImage()], "label": None})
     with pytest.raises(ValueError, match="pipelines must hold a MixImage where there is a mixer"):
         loader(beton, ToTensor(), mixer=MixUp(1.0))
