@@ -118,6 +118,11 @@ RECIPES = {
     "multimix": ["--model", "test_resnet", "--tuples", "20", "--dense", "--distill", "0.5", "--ema", "0.9", "--sizes", "64"],
     "vit": ["--model", "test_vit", "--drop-path", "0.3", "--optimizer", "adamw", "--lr", "0.001", "--sizes", "160",
             "--val-size", "160", "--tuples", "20", "--mixer", "MixUp(1.0)"],
+    "alternating": ["--model", "test_resnet", "--tuples", "20", "--multimix-prob", "0.5", "--mixer", "MixUp(1.0)",
+                    "--ema", "0.9", "--distill", "0.5", "--views", "2", "--sizes", "32",
+                    "--backend", "torchvision", "--mix-off", "1"],
+    "puzzle": ["--model", "test_resnet", "--mixer", "PuzzleMix(1.0, interpolations=2, std=(0.229, 0.224, 0.225))",
+               "--clean-loss", "1", "--sizes", "32", "--backend", "torchvision", "--mix-off", "1"],
 }  # fmt: skip
 
 

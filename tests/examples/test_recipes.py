@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.imagenet import RECIPES, module, read
+from support.imagenet import FOLDER, RECIPES, module, read
 from support.images import make_jpeg_folder, picture
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
@@ -148,12 +148,38 @@ def test_points_are_checked(points: str) -> None:
         read("ffcv_rn50_16", "--lr-points", points)
 
 
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() -> None:
+    recipe = read("deit_small", "--epochs", "7", "--smoothing", "0")
+    assert (recipe.epochs, recipe.smoothing, recipe.batch_size, recipe.warmup_prefix) == (7, 0.0, 256, False)
+    recipe = read("hmix_progressive")
+    assert [recipe.mixes(epoch) for epoch in (0, 89, 90, 99)] == [True, True, False, False]
+    learning_rate = module("schedule").learning_rate
+    assert [learning_rate(recipe, epoch) for epoch in (0.0, 2.5, 5.0)] == [0.0, 0.5, 1.0]
+    assert learning_rate(recipe, 52.5) == pytest.approx(0.5) and learning_rate(recipe, 100.0) == pytest.approx(0.0)
+
+
+def test_files_are_short() -> None:
+    assert all(len(path.read_text().splitlines()) <= 300 for path in FOLDER.glob("*.py"))
+
+
 # What is drawn
 
 
 TIMM = {  # what the peer's command line or its defaults give timm's create_transform and Mixup
-    "deit_small": {"auto_augment": "rand-m9-mstd0.5-inc1", "re_prob": 0.25, "interpolation": "bicubic", "mixup": 0.8},
-    "convnext_tiny": {"auto_augment": "rand-m9-mstd0.5-inc1", "re_prob": 0.25, "interpolation": "bicubic", "mixup": 0.8},
+    "deit_small": {
+        "auto_augment": "rand-m9-mstd0.5-inc1",
+        "re_prob": 0.25,
+        "re_mode": "pixel",
+        "interpolation": "bicubic",
+        "mixup": 0.8,
+    },
+    "convnext_tiny": {
+        "auto_augment": "rand-m9-mstd0.5-inc1",
+        "re_prob": 0.25,
+        "re_mode": "pixel",
+        "interpolation": "bicubic",
+        "mixup": 0.8,
+    },
     "timm_a2": {"auto_augment": "rand-m7-mstd0.5-inc1", "re_prob": 0.0, "interpolation": "random", "mixup": 0.1},
     "timm_a3": {"auto_augment": "rand-m6-mstd0.5-inc1", "re_prob": 0.0, "interpolation": "random", "mixup": 0.1},
 }
@@ -186,7 +212,8 @@ def test_draws_have_the_parameters_of_timms(name: str) -> None:
         mine = drawn.erasing[0]
         assert (mine.p, mine.value, mine.count) == (erasing.probability, "pixel", erasing.max_count)
         assert (erasing.rand_color, erasing.per_pixel) == (False, True)
-        assert mine.scale == (erasing.min_area, erasing.max_area)
+        assert mine.scale == pytest.approx((erasing.min_area, erasing.max_area), rel=2e-4)
+        assert mine.ratio == pytest.approx(tuple(map(math.exp, erasing.log_aspect_ratio)), rel=2e-4)
 
 
 def data_law(recipe: Any) -> Any:
