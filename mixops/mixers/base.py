@@ -41,7 +41,8 @@ class Mixer(ABC):
     ``interpolations`` K >= 1 outputs are made of each pair, their label weights falling along k (multi-mix,
     arXiv 2406.01417). ``draw`` is "sample" (each row its own lambda and mask) or "batch" (the papers' one for all rows).
     ``prob`` is the probability that a unit is mixed at all. ``matching`` chooses partners by the images (k-mixup); one
-    block of it then is one unit. Raises ``ValueError`` or ``TypeError`` naming the argument otherwise.
+    block of it then is one unit. ``num_classes`` and ``smoothing`` are those of a call that says none, as timm's and
+    torchvision's mixers have them. Raises ``ValueError`` or ``TypeError`` naming the argument otherwise.
     """
 
     _: KW_ONLY
@@ -49,6 +50,8 @@ class Mixer(ABC):
     draw: Literal["sample", "batch"] = "sample"
     prob: float = 1.0
     matching: OptimalMatching | None = None
+    num_classes: int | None = None
+    smoothing: float = 0.0
     _counter: StepCounter = field(default_factory=StepCounter, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class Mixer(ABC):
             draw=check_choice("draw", self.draw, ("sample", "batch")),
             prob=check_number("prob", self.prob, 0, 1),
             matching=check_type("matching", self.matching, (OptimalMatching, type(None)), "an OptimalMatching or None"),
+            num_classes=None if self.num_classes is None else check_count("num_classes", self.num_classes),
+            smoothing=check_number("smoothing", self.smoothing, 0, 1, below=True),
         )
 
     # What it looks at
@@ -167,14 +172,15 @@ class Mixer(ABC):
         *,
         key: Key | None = None,
         num_classes: int | None = None,
-        smoothing: float = 0.0,
+        smoothing: float | None = None,
         saliency: Any = None,
     ) -> tuple[Any, Any]:
         """Mixes a batch and its labels: the place of torchvision's ``v2.MixUp`` and timm's ``mixup_fn``.
 
         ``images`` (b, c, h, w), ``labels`` int (b,) with ``num_classes``, or soft (b, classes); ``saliency`` as in ``plan``.
-        Returns images (b * k, c, h, w) in the dtype of ``images`` and float32 targets (b * k, classes). Without ``key`` the
-        mixer counts its own calls; ``state_dict`` holds the count.
+        ``num_classes`` and ``smoothing`` are by default the mixer's. Returns images (b * k, c, h, w) in the dtype of
+        ``images`` and float32 targets (b * k, classes). Without ``key`` the mixer counts its own calls; ``state_dict`` holds
+        the count.
         """
         from ..apply.images import mix_images
         from ..apply.targets import mix_targets
@@ -183,6 +189,8 @@ class Mixer(ABC):
         image_size(images)
         key = self._counter.next_key() if key is None else key
         plan = self.plan(key, images=images, saliency=saliency)
+        num_classes = self.num_classes if num_classes is None else num_classes
+        smoothing = self.smoothing if smoothing is None else smoothing
         return mix_images(images, plan), mix_targets(labels, plan, num_classes=num_classes, smoothing=smoothing)
 
     def state_dict(self) -> dict[str, int]:

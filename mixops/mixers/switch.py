@@ -25,9 +25,9 @@ from .base import APPLY, CHOICE, Mixer
 class Switch(Mixer):
     """Chooses among ``mixers`` with probabilities proportional to ``weights``, equal by default.
 
-    The members keep their own alpha and ``label``. ``draw``, ``prob`` and ``matching`` are the switch's and must be left
-    alone in the members. ``interpolations`` may be said here or, alike, in every member. It ``needs`` what any member
-    needs. Raises ``ValueError`` or ``TypeError`` naming the argument otherwise.
+    The members keep their own alpha and ``label``. ``draw``, ``prob``, ``matching``, ``num_classes`` and ``smoothing`` are
+    the switch's and must be left alone in the members. ``interpolations`` may be said here or, alike, in every member. It
+    ``needs`` what any member needs. Raises ``ValueError`` or ``TypeError`` naming the argument otherwise.
     """
 
     mixers: Sequence[Mixer]
@@ -42,8 +42,8 @@ class Switch(Mixer):
         for member in members:
             if not isinstance(member, Mixer) or isinstance(member, Switch):
                 raise TypeError(f"mixers must be mixers other than Switch, got {member!r}")
-            for name, default in (("draw", "sample"), ("prob", 1.0), ("matching", None)):
-                if getattr(member, name) != default:
+            for name in ("draw", "prob", "matching", "num_classes", "smoothing"):
+                if getattr(member, name) != getattr(Mixer, name):
                     raise ValueError(f"mixers must leave {name} to the Switch, got {member!r}")
         weights = (1.0,) * len(members) if self.weights is None else check_numbers("weights", self.weights, 0)
         if len(weights) != len(members):
