@@ -18,6 +18,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from loaders import ImageLoader
+from loaders.classes import check_same_classes
 from mixops.mixers.registry import parse_mixer
 
 
@@ -78,14 +79,15 @@ def main(
 ) -> None:
     """Trains a model of timm on images that the loader mixes."""
     lightning.seed_everything(0)
-    classes = sum(entry.is_dir() for entry in train.iterdir())
+    classes, others = (sorted(entry.name for entry in root.iterdir() if entry.is_dir()) for root in (train, val))
+    check_same_classes(classes, others)
     trainer = lightning.Trainer(
         max_epochs=epochs, precision="bf16-mixed" if torch.cuda.is_available() else "32-true", default_root_dir=out,
         callbacks=lightning.pytorch.callbacks.ModelCheckpoint(every_n_train_steps=checkpoint_every, save_top_k=-1),
         use_distributed_sampler=False,  # the loader deals the images to the ranks itself
     )  # fmt: skip
     images = Images(train, val, mixer, backend=backend, batch_size=batch_size, size=size)
-    trainer.fit(Classifier(model, classes, lr), images, ckpt_path=resume)
+    trainer.fit(Classifier(model, len(classes), lr), images, ckpt_path=resume)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3, accuracy
 
 from loaders import ImageLoader  # changed
+from loaders.classes import check_same_classes
 from mixops.mixers.registry import parse_mixer  # changed
 
 
@@ -40,6 +41,7 @@ def main(
     options = {"backend": backend, "batch_size": batch_size, "size": size}  # changed
     loader = ImageLoader(train, mixer=parse_mixer(mixer), smoothing=smoothing, **options)  # changed
     loader_eval = ImageLoader(val, split="val", **options)  # changed
+    check_same_classes(loader.classes, loader_eval.classes)
     device = loader.device  # changed
     network = timm.create_model(model, num_classes=loader.num_classes).to(device)
     averaged = ModelEmaV3(network, decay=0.9998)

@@ -38,7 +38,7 @@ from .transform import check_transform
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's
 _WORDS = {
-    "repeat_mode": ("dealt", "together"), "targets": ("dense", "sparse"), "batch": ("tuple", "dict"),
+    "repeat_mode": ("dealt", "together"), "targets": ("dense", "sparse"), "batch": ("tuple", "dict", "named"),
     "on_error": ("raise", "skip"),
 }  # fmt: skip
 _COUNTS = {
@@ -47,17 +47,30 @@ _COUNTS = {
 }  # fmt: skip
 
 
-def check_mixing(split: str, mixer: Mixer | None, smoothing: float) -> None:
-    """Raises unless a split is one and may be mixed, and labels are smoothed only where they are weights."""
+def check_mixing(split: str, mixer: Mixer | None, smoothing: float | None) -> float:
+    """The smoothing, by default the mixer's.
+
+    Raises unless a split is one and may be mixed, and labels are smoothed only where they are weights.
+    """
     check_choice("split", split, ("train", "val"))
-    check_smoothing(smoothing)
     if mixer is not None:
         check_type("mixer", mixer, Mixer, "a mixer of mixops or None")
+    if smoothing is None:
+        smoothing = 0.0 if mixer is None else mixer.smoothing
+    smoothing = check_smoothing(smoothing)
     refuse_needs(mixer, {"images"}, "an ImageLoader")
     if mixer is not None and split != "train":
         raise ValueError(f"mixer must be None for split='val', where nothing is mixed, got {mixer!r}")
     if smoothing and mixer is None:
         raise ValueError(f"smoothing must be 0 without a mixer, since labels then are class numbers, got {smoothing}")
+    return smoothing
+
+
+def check_num_classes(mixer: Mixer | None, classes: int) -> int:
+    """``classes`` of the data, after checking that a mixer that says how many there are says the same."""
+    if mixer is not None and mixer.num_classes not in (None, classes):
+        raise ValueError(f"mixer must have the {classes} classes of the images or leave num_classes out, got {mixer!r}")
+    return classes
 
 
 def crop_law(

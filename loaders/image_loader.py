@@ -28,6 +28,7 @@ from .arguments import (
     check_batch_size,
     check_group,
     check_mixing,
+    check_num_classes,
     check_plain,
     choose_candidates,
     choose_sampling,
@@ -50,7 +51,7 @@ from .sources.base import Source
 from .sources.registry import open_source
 from .state import LoaderState
 from .stats import LoaderStats, Meter
-from .step import StepPlan, StepPlanner
+from .step import UNMIXED, StepPlan, StepPlanner
 from .transform import Transform, transform_name
 
 
@@ -73,11 +74,11 @@ class ImageLoader:
     number of ranks. ``indices`` are the samples to choose from. ``weights`` draws them in that proportion ("balanced":
     every class alike). ``repeats`` views of a sample are in a batch: "dealt" over the ranks as by timm's sampler, or
     "together" on one. ``views`` of every image are given, as a tuple. ``on_error="skip"`` puts other samples in the place
-    of files that cannot be decoded, at most ``max_bad`` of them; "raise" stops at the first. ``smoothing`` is the mixed
-    targets' label smoothing. ``mean`` and ``std`` are on the scale [0, 1]; ``mean=None, std=None, dtype=torch.uint8`` gives
-    plain pixels. ``targets="sparse"`` are pairs for ``soft_cross_entropy``, ``batch="dict"`` has the keys of Hugging Face's
-    trainers, ``ids`` adds the samples' numbers. ``prefetch`` batches are made ahead; no wait is longer than ``timeout``
-    seconds.
+    of files that cannot be decoded, at most ``max_bad`` of them; "raise" stops at the first. ``smoothing`` is that of mixed
+    targets, by default the mixer's. ``mean`` and ``std`` are on the scale [0, 1]; ``mean=None, std=None, dtype=torch.uint8``
+    gives plain pixels. ``targets="sparse"`` are pairs for ``soft_cross_entropy``. ``batch="named"`` adds labels, samples and
+    plan, "dict" has the keys of Hugging Face's trainers; ``ids`` adds the samples. ``prefetch`` batches are made ahead; no
+    wait is longer than ``timeout`` seconds. ``mixup_enabled = False``, timm's switch, leaves epochs unmixed that begin then.
 
     Raises ``ValueError`` or ``TypeError`` naming the argument, ``ImportError`` for a backend that is not installed. While
     iterating, ``RuntimeError`` names a bad file and ``TimeoutError`` what was waited for.
@@ -115,13 +116,13 @@ class ImageLoader:
         repeat_mode: Literal["dealt", "together"] = "dealt",
         views: int = 1,
         mix_group: int | None = None,
-        smoothing: float = 0.0,
+        smoothing: float | None = None,
         mean: Sequence[float] | None = IMAGENET_MEAN,
         std: Sequence[float] | None = IMAGENET_STD,
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
         targets: Literal["dense", "sparse"] = "dense",
-        batch: Literal["tuple", "dict"] = "tuple",
+        batch: Literal["tuple", "dict", "named"] = "tuple",
         ids: bool = False,
         prefetch: int = 2,
         timeout: float = 300.0,
@@ -129,7 +130,7 @@ class ImageLoader:
         kind = find_backend(backend)
         self._size = output_size(size)
         train = split == "train"
-        check_mixing(split, mixer, smoothing)
+        smoothing = check_mixing(split, mixer, smoothing)
         num_threads = default_threads() if num_threads is None else num_threads
         check_plain(
             num_threads=num_threads, prefetch=prefetch, views=views, repeats=repeats, repeat_mode=repeat_mode, rank=rank,
@@ -137,7 +138,7 @@ class ImageLoader:
             shuffle=shuffle, targets=targets, batch=batch, ids=ids, dtype=dtype, memory_format=memory_format,
             timeout=timeout, transform=transform,
         )  # fmt: skip
-        self.backend, self.mixer = backend, mixer
+        self.backend, self.mixer, self.mixup_enabled = backend, mixer, True
         self.batch_size, self._batch_sizes = check_batch_size(batch_size), batch_size
         self.device = find_device(device)
         self._crop = crop_law(split, self._size, crop, scale, ratio, val_resize)
@@ -156,8 +157,8 @@ class ImageLoader:
         self._sampling = choose_sampling(train if shuffle is None else shuffle, weights, labels, repeats, together)
         self._mix_group, self._views = together if repeats > 1 and together else mix_group, views
         self._output = Output(
-            torch.from_numpy(self.dataset.labels), self.num_classes, self.device, mean, std, dtype, memory_format, smoothing,
-            views, targets, batch, ids, transform,
+            torch.from_numpy(self.dataset.labels), check_num_classes(mixer, self.num_classes), self.device, mean, std, dtype,
+            memory_format, smoothing, views, targets, batch, ids, transform,
         )  # fmt: skip
         self._bad = BadFiles(self.dataset.name, on_error, max_bad)
         self._bad.known.update(self.dataset.broken)
@@ -205,14 +206,14 @@ class ImageLoader:
 
     def plan(self, epoch: int, step: int, images: UInt8[Tensor, "b 3 h w"] | None = None) -> MixPlan:
         """The mixing of a step on this rank. A matching needs the step's ``images`` as decoded. Raises ``ValueError``."""
-        plan = self._planner().mix(epoch, step, images)
-        if plan is None:
+        if (plan := self._planner().mix(epoch, step, images)) is None:
             raise ValueError("mixer must be given for a plan, got None")
         return plan
 
     def _planner(self) -> StepPlanner:
+        mixer = self.mixer if self.mixup_enabled or self.mixer is None else UNMIXED
         return StepPlanner(
-            self.schedule, self.dataset.sizes, self._size, self._crop, self._flip, self.mixer, self._candidates,
+            self.schedule, self.dataset.sizes, self._size, self._crop, self._flip, mixer, self._candidates,
             self._batch_sizes if isinstance(self._batch_sizes, BatchSizes) else None, self._views, self._augmentation,
             *self._colours,
         )  # fmt: skip
@@ -231,14 +232,14 @@ class ImageLoader:
         self._position.set_epoch(epoch)
 
     def _open(self) -> tuple[BackendConfig, Backend]:
-        planner = self._planner()
-        if self._engine is None or self._engine[0].planner.schedule != planner.schedule:
+        planner, was = self._planner(), self._engine and self._engine[0].planner
+        if was is None or (was.schedule, was.mixer) != (planner.schedule, planner.mixer):
             device, stream = find_stream(self.device)
             config = BackendConfig(
                 self.dataset, planner, self._bad, device, stream, self._num_threads, self._prefetch, self._timeout
             )
             self._engine = config, self._kind(config)
-        return self._engine
+        return self._engine  # type: ignore[return-value]  # made if it was None
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch is, as small JSON values; to be taken while iterating, or between epochs."""
@@ -251,8 +252,7 @@ class ImageLoader:
         """
         loaded = LoaderState.from_dict(state)
         loaded.check(self._config())
-        steps = self._steps(loaded.epoch)
-        if loaded.step > steps:
+        if loaded.step > (steps := self._steps(loaded.epoch)):
             raise ValueError(f"state must have a step of at most {steps}, got {loaded.step}")
         self._position.resume(loaded.epoch, loaded.step)
 
@@ -278,16 +278,14 @@ class ImageLoader:
 
     def stats(self) -> LoaderStats:
         """Figures of the epoch that is running, or of the last one."""
-        running = self._position.running
-        if running is not None:
+        if (running := self._position.running) is not None:
             return running.stats()
         meter = self._position.meter or Meter(*self._position.next())
         return meter.stats(0, len(self._bad.reported))
 
     def close(self) -> None:
         """End whatever is running, and give everything back; the state stays that of the last batch that was delivered."""
-        running = self._position.running
-        if running is not None:
+        if (running := self._position.running) is not None:
             running.close()
         if self._engine is not None:
             self._engine[1].close()

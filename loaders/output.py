@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Int64
@@ -27,18 +27,35 @@ from .step import StepPlanner
 from .transform import Transform, transform_rows
 
 
+class NamedBatch(NamedTuple):
+    """A batch with all that is known about it, ``batch="named"``.
+
+    ``images`` and ``targets`` are as without it. ``labels`` int64 (b,) are the rows' own classes, those of their partners
+    ``labels[plan.partner]``; ``ids`` (b,) are their samples. ``plan`` is None without a mixer.
+    """
+
+    images: Any
+    targets: Tensor | SparseTargets
+    labels: Int64[Tensor, " b"]
+    ids: Int64[Tensor, " b"]
+    plan: MixPlan | None
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A finished batch: images (b * k, 3, h, w) of each view, targets or labels, and the samples (b,)."""
+    """A finished batch: images (b * k, 3, h, w) of each view, targets or labels, own labels and samples (b,), the mix."""
 
     images: tuple[Tensor, ...]
     targets: Tensor | SparseTargets
+    labels: Int64[Tensor, " b"]
     ids: Int64[Tensor, " b"]
+    plan: MixPlan | None
 
     def tensors(self) -> Iterator[Tensor]:
         """All tensors that the training loop is given."""
         yield from self.images
         yield from (self.targets if isinstance(self.targets, tuple) else (self.targets,))
+        yield self.labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +63,8 @@ class Output:
     """What a loader's batches are like. ``labels`` are those of all samples, on the CPU.
 
     ``targets`` are "dense" (b * k, classes), or "sparse" pairs (index, weight) for ``soft_cross_entropy``. ``form`` is
-    "tuple" or "dict" with the keys ``pixel_values`` and ``labels``; with ``ids`` the samples are given, too.
+    "tuple", "named" (``NamedBatch``) or "dict" with the keys ``pixel_values`` and ``labels``; with ``ids`` the samples are
+    given, too.
     ``transform`` is the user's own function of the uint8 images and a generator.
     """
 
@@ -60,7 +78,7 @@ class Output:
     smoothing: float
     views: int = 1
     targets: Literal["dense", "sparse"] = "dense"
-    form: Literal["tuple", "dict"] = "tuple"
+    form: Literal["tuple", "dict", "named"] = "tuple"
     ids: bool = False
     transform: Transform | None = None
 
@@ -82,11 +100,15 @@ class Output:
         )  # fmt: skip
         ids = torch.from_numpy(step.ids[: len(step.ids) // self.views])
         labels = to_device(self.labels[ids], images.device)
-        return Batch(mixed.chunk(self.views), self._targets(labels, plan), ids)
+        if plan is not None and self.views > 1:
+            plan = plan.rows(len(labels))
+        return Batch(mixed.chunk(self.views), self._targets(labels, plan), labels, ids, plan)
 
     def shown(self, batch: Batch) -> Any:
         """The batch in the form that the training loop gets."""
         images = batch.images[0] if self.views == 1 else batch.images
+        if self.form == "named":
+            return NamedBatch(images, batch.targets, batch.labels, batch.ids, batch.plan)
         if self.form == "dict":
             named = {"pixel_values": images, "labels": batch.targets}
             return named | {"ids": batch.ids} if self.ids else named
@@ -95,8 +117,6 @@ class Output:
     def _targets(self, labels: Tensor, plan: MixPlan | None) -> Tensor | SparseTargets:
         if plan is None:
             return labels
-        if self.views > 1:
-            plan = plan.rows(len(labels))
         if self.targets == "sparse":
             return sparse_targets(labels, plan)
         targets: Tensor = mix_targets(labels, plan, num_classes=self.num_classes, smoothing=self.smoothing)

@@ -23,12 +23,14 @@ from mixops.augment.plan import AugmentPlan
 from mixops.augment.policies.base import RGB
 from mixops.key import Key, Stream
 from mixops.mixers.base import Mixer
+from mixops.mixers.mixup import MixUp
 from mixops.plan import MixPlan, concatenate
 
 from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
 
 _ATTEMPTS = 1000
+UNMIXED = MixUp(1.0, prob=0.0)  # in the place of a mixer that is switched off: targets stay weights
 
 
 @dataclass(frozen=True, eq=False)

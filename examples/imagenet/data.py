@@ -12,9 +12,9 @@ from mixops import CenterCrop, PaddedRandomCrop, RandomResizedCrop
 from mixops.augment.registry import parse_augment
 
 
-def train_loader(recipe: Recipe, epoch: int, device: torch.device) -> ImageLoader:
-    """The loader of an epoch. All of them draw from the same seed, so switching the mixer off loses nothing."""
-    mixer = recipe.mixing if recipe.mixes_in_loader() and recipe.mixes(epoch) else None
+def train_loader(recipe: Recipe, device: torch.device) -> ImageLoader:
+    """The loader of all epochs; its ``mixup_enabled`` is switched off for the last ones."""
+    mixer = recipe.mixing if recipe.mixes_in_loader() else None
     law = RandomResizedCrop((recipe.min_scale, 1.0), interpolation=recipe.interpolation)
     return ImageLoader(
         recipe.train, mixer=mixer, size=training_size(recipe), crop=law if recipe.crop == "resized" else PaddedRandomCrop(4),

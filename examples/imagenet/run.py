@@ -25,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from loaders.classes import check_same_classes
 from mixops import EmaTeacher, Key
 
 
@@ -34,9 +35,8 @@ class Run:
     def __init__(self, recipe: Recipe, rank: int, world_size: int, device: torch.device) -> None:
         self.recipe, self.rank, self.world_size, self.device = recipe, rank, world_size, device
         self.validation = val_loader(recipe, device)
-        self.loader, self.mixed = train_loader(recipe, 0, device), recipe.mixes(0)
-        if self.loader.classes != self.validation.classes:
-            raise ValueError(f"train and val must have the same classes, got {recipe.train} and {recipe.val}")
+        self.loader = train_loader(recipe, device)
+        check_same_classes(self.loader.classes, self.validation.classes)
         torch.manual_seed(recipe.seed)  # the same weights everywhere
         self.network = Network(recipe, self.loader.num_classes).to(device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(recipe, self.network.model)
@@ -63,16 +63,10 @@ class Run:
                 self.validate(epoch)
                 self.save()
 
-    def use_loader(self, epoch: int) -> None:
-        """Makes the loader of an epoch if the one at hand mixes and the epoch does not, or the other way round."""
-        if self.recipe.mixes(epoch) != self.mixed:
-            self.loader.close()
-            self.loader, self.mixed = train_loader(self.recipe, epoch, self.device), self.recipe.mixes(epoch)
-
     def train_epoch(self, epoch: int) -> Iterator[int]:
         """The steps of an epoch from where the run is; gives the image size of each."""
         recipe, steps = self.recipe, len(self.loader)
-        self.use_loader(epoch)
+        self.loader.mixup_enabled = recipe.mixes(epoch)
         if self.step % steps == 0:
             self.loader.set_epoch(epoch)
         self.network.train()
@@ -161,9 +155,7 @@ class Run:
         if self.teacher is not None:
             self.teacher.load_state_dict(state["teacher"])
         self.step = state["step"]
-        epoch, step = divmod(self.step, len(self.loader))
-        self.use_loader(epoch)
-        if step:
+        if self.step % len(self.loader):
             self.loader.load_state_dict(state["loader"])
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from mixops.mixers.base import Mixer
 
+from ..classes import check_same_classes
 from ..image_loader import ImageLoader
 
 
@@ -92,7 +93,7 @@ def train_folder(
 ) -> TrainingResult:  # fmt: skip
     """Trains ``model``, "small" or a torchvision model, on ``root/train`` and tests it on ``root/val`` or ``root/test``.
 
-    Writes the weights to ``out`` where given. Raises ``ValueError`` naming what is missing.
+    Writes the weights to ``out`` where given. Raises ``ValueError`` naming what is missing, or the classes that differ.
     """
     held_out = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
     if not (root / "train").is_dir() or held_out is None:
@@ -104,6 +105,7 @@ def train_folder(
         ImageLoader(held_out, batch_size=batch_size, split="val", **options) as test,
         Progress(*Progress.get_default_columns()) as progress,
     ):
+        check_same_classes(train.classes, test.classes)
         net = small_net(train.num_classes) if model == "small" else _torchvision_model(model, train.num_classes)
         task = progress.add_task("training", total=epochs * len(train))
         result = fit(net, train, test, epochs=epochs, lr=lr, on_step=lambda: progress.advance(task))

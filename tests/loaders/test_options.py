@@ -199,12 +199,20 @@ def test_forms_of_a_batch(jpeg_folder):
         assert list(batch) == ["pixel_values", "labels", "ids"]
         assert torch.equal(batch["pixel_values"], images) and torch.equal(batch["labels"], targets)
         assert batch["ids"].tolist() == ids.tolist()
+    with loader(jpeg_folder, mixer=mixer, batch="named") as one:
+        batch = next(iter(one))
+        assert torch.equal(batch.images, images) and torch.equal(batch.targets, targets)
+        assert torch.equal(batch.labels, labels) and batch.ids.tolist() == ids.tolist()
+        assert torch.equal(mix_targets(batch.labels, batch.plan, num_classes=5), targets)
+    with loader(jpeg_folder, batch="named", views=2) as one:
+        batch = next(iter(one))
+        assert batch.plan is None and torch.equal(batch.targets, batch.labels) and len(batch.images) == 2
     with loader(jpeg_folder, mixer=mixer, targets="sparse") as one:
         _, pairs = next(iter(one))
         logits = torch.randn(16, 5)
         torch.testing.assert_close(soft_cross_entropy(logits, pairs), torch.nn.functional.cross_entropy(logits, targets))
         assert torch.equal(mix_targets(labels, one.plan(0, 0), num_classes=5), targets)
-    with pytest.raises(ValueError, match="batch must be 'tuple' or 'dict', got 'list'"):
+    with pytest.raises(ValueError, match="batch must be one of 'tuple', 'dict', 'named', got 'list'"):
         loader(jpeg_folder, batch="list")
 
 
