@@ -23,7 +23,7 @@ from mixops.apply.targets import check_smoothing, mix_targets
 from mixops.augment.apply import augment_images
 from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD, as_augmentation
 from mixops.augment.policies.base import RGB
-from mixops.runtime.checks import check_count, check_type, shown
+from mixops.runtime.checks import check_count, check_numbers, check_type, shown
 
 from .batch import running_batch
 
@@ -53,9 +53,11 @@ class AugmentImage(MixStage):
 
     def __init__(self, augment: Any, mean: RGB = IMAGENET_MEAN, std: RGB = IMAGENET_STD) -> None:
         super().__init__()
-        self.augmentation, self.mean, self.std = as_augmentation(augment), mean, std
-        if self.augmentation is None:
+        augmentation = as_augmentation(augment)
+        if augmentation is None:
             raise TypeError("augment must be a policy, one of timm's strings or a list of these, got None")
+        self.augmentation = augmentation
+        self.colours: Any = check_numbers("mean", mean, length=3), check_numbers("std", std, length=3)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery | None]:
         self.outputs()
@@ -69,7 +71,7 @@ class AugmentImage(MixStage):
 
         def augment(images: Any, _: Any) -> Any:
             batch = running_batch()
-            plan = self.augmentation.draw(batch.key, batch.rows, images.shape[1:3], self.mean, self.std)
+            plan = self.augmentation.draw(batch.key, batch.rows, images.shape[1:3], *self.colours)
             return augment_images(images, plan, out=images)
 
         return augment

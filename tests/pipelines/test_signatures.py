@@ -29,6 +29,7 @@ def test_plan_source() -> None:
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "AugmentImage": {"augment": "rand-m9"},
     "MixImage": {},
     "MixLabel": {"num_classes": 3},
     "PlannedCrop": {"size": (8, 8), "law": RandomResizedCrop()},
