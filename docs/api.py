@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-MODULES = ("mixops", "loaders", "pipelines.dali")
+MODULES = ("mixops", "mixops.measures", "loaders", "pipelines.dali")
 FFCV = "pipelines.ffcv"  # importing it needs FFCV, so it is left to its docstrings
 FILE = Path(__file__).with_name("api.md")
 

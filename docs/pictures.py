@@ -14,7 +14,8 @@ from matplotlib import pyplot
 from sklearn.datasets import load_sample_images
 from torch.nn.functional import avg_pool2d, interpolate
 
-from mixops import CutMix, GMix, Key, MixPlan, MixUp, OptimalMatching, mix_images
+from mixops import CoMixUp, CutMix, GMix, Key, MixPlan, MixUp, OptimalMatching, mix_images
+from mixops.mixers.multi.base import SharesMixer
 from mixops.mixers.registry import REGISTRY
 
 FOLDER = Path(__file__).parent / "pictures"
@@ -36,12 +37,22 @@ def edges(images: torch.Tensor) -> torch.Tensor:
 
 
 def draw(name: str, plan: MixPlan, images: torch.Tensor) -> None:
-    """Both sources, then mask and result of every output of the first pair."""
+    """Both sources, then mask and result of every output of the first pair; of several, all sources and the result."""
     results = mix_images(images, plan).permute(0, 2, 3, 1).numpy()
     panels: list[tuple[str, np.ndarray]] = [("own image", images[0].permute(1, 2, 0).numpy())]
+    if plan.more is not None:
+        shares = zip(plan.sources[0], plan.weights[0, 0], strict=True)
+        panels = [(f"share {share:.3f}", images[int(i)].permute(1, 2, 0).numpy()) for i, share in shares]
+        panels.append(("mixed", results[0]))
+        return show(name, panels)
     panels.append(("partner", images[int(plan.partner[0])].permute(1, 2, 0).numpy()))
     for k, weight in enumerate(plan.weight[0]):
         panels += [("mask", plan.mask()[0, k]), (f"own label {weight:.2f}", results[k])]
+    show(name, panels)
+
+
+def show(name: str, panels: list[tuple[str, np.ndarray]]) -> None:
+    """Panels side by side, with a title each."""
     figure, axes = pyplot.subplots(1, len(panels), figsize=(1.9 * len(panels), 2.2), layout="constrained")
     for axis, (title, picture) in zip(axes, panels, strict=True):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=1 if picture.ndim == 2 else 255)
@@ -58,11 +69,14 @@ def main() -> None:
     size = {"batch_size": 2, "height": SIDE, "width": SIDE}
     mixers = {entry.page: entry.picture() for entry in REGISTRY}
     mixers |= {"multi-mix": GMix(1.0, interpolations=3), "saliencymix": CutMix(1.0, centre="saliency")}
+    eight = torch.cat([images, images.flip(3), images.roll(40, 3), images.flip(3).roll(40, 3)])
     for name, mixer in mixers.items():
+        if isinstance(mixer, (SharesMixer, CoMixUp)):
+            draw(name, mixer.plan(Key(2), images=eight), eight)
+            continue
         keys = (Key(seed) for seed in range(1000))  # the first draw that shows both pictures
         plans = (mixer.plan(key, **size, images=images, saliency=edges(images)) for key in keys)
         draw(name, next(plan for plan in plans if 0.45 < plan.weight[0].mean() < 0.65), images)
-    eight = torch.cat([images, images.flip(3), images.roll(40, 3), images.flip(3).roll(40, 3)])
     matched = MixUp(1.0, matching=OptimalMatching(4)).replace(draw="batch")
     plans = (matched.plan(Key(seed), batch_size=8, height=SIDE, width=SIDE, images=eight) for seed in range(1000))
     draw("k-mixup", next(plan for plan in plans if 0.45 < plan.weight[0, 0] < 0.65), eight)

@@ -22,6 +22,7 @@ from .augment import (
     augment_images,
 )
 from .augment.crops import CenterCrop, PaddedRandomCrop, RandomResizedCrop, ResizeRandomCrop, Squash
+from .embedding.align import Sinkhorn
 from .embedding.manifold import ManifoldMix
 from .embedding.multimix import MultiMix
 from .embedding.teacher import EmaTeacher
@@ -33,13 +34,17 @@ from .mixers.fmix import FMix
 from .mixers.gmix import GMix
 from .mixers.hmix import HMix
 from .mixers.mixup import MixUp
+from .mixers.multi.dirichlet import DirichletMixUp
+from .mixers.multi.zeta import ZetaMixUp
 from .mixers.registry import parse_mixer
+from .mixers.saliency.co_mixup import CoMixUp
 from .mixers.saliency.gradient import gradient_saliency
 from .mixers.saliency.puzzle import PuzzleMix
 from .mixers.saliency.spectral import spectral_saliency
 from .mixers.switch import Switch
 from .pairing.matching import OptimalMatching
 from .plan import MixPlan
+from .plan_sources import PlanSources
 
 __all__ = [
     "AugMix",
@@ -47,9 +52,11 @@ __all__ = [
     "AutoAugment",
     "Beta",
     "CenterCrop",
+    "CoMixUp",
     "ColorJitter",
     "CutMix",
     "Cutout",
+    "DirichletMixUp",
     "EmaTeacher",
     "FMix",
     "GMix",
@@ -62,6 +69,7 @@ __all__ = [
     "MultiMix",
     "OptimalMatching",
     "PaddedRandomCrop",
+    "PlanSources",
     "PuzzleMix",
     "RandAugment",
     "RandomErasing",
@@ -69,10 +77,12 @@ __all__ = [
     "RandomResizedCrop",
     "RandomSolarize",
     "ResizeRandomCrop",
+    "Sinkhorn",
     "Squash",
     "Switch",
     "ThreeAugment",
     "TrivialAugmentWide",
+    "ZetaMixUp",
     "augment_images",
     "gradient_saliency",
     "mix_images",

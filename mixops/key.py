@@ -11,7 +11,7 @@ What the last numbers of a key name depends on what is drawn, and on nothing els
     CROP                         (seed, epoch, step)         a global batch, words by row of it
     REPLACEMENT                  (seed, epoch, step, row)    a row of the global batch
     PAIRING, MIX, FIELD, RATIO,  (seed, epoch, step, rank)   the rows that are mixed with one another
-    TRANSFORM
+    TRANSFORM, SHARES
     TUPLES, LAYER                (seed, epoch, step, rank)   the rows of one process
 
 Rows are mixed within a process or, in a loader with ``mix_group``, within a group of rows that is numbered over the global
@@ -48,6 +48,8 @@ class Stream(IntEnum):
     ERASE = 9  # erased boxes, their colours and the seeds of their noise
     RATIO = 10  # the box's share of an HMix mask
     TRANSFORM = 11  # the generator of a loader's transform
+    SHARES = 12  # weights of more than two images
+    NOISE = 13  # where an attack starts, and the noise of a background
 
 
 @dataclass(frozen=True, order=True)

@@ -7,6 +7,9 @@ rank 1 and nine floats say it,
 
 so its mean costs H + W, a kernel evaluates it in registers, and a plan of 256 images is 10 kB. The floats are float32
 because that is what the kernels read: label weights are computed from the very numbers that blend the pixels.
+
+A row of more than two sources says them all in ``more`` (``plan_sources.py``); ``sources`` and ``weights`` say of any plan
+what its rows are made of.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 
 from .masks import constant_masks, dense_masks
 from .plan_checks import check_plan
+from .plan_sources import PlanSources, sources_of
 from .runtime.checks import check_array, check_sequence, check_type, shown
 
 _VERSION = 1
@@ -33,6 +37,7 @@ _DTYPES: dict[str, dict[str, Any]] = {  # of a plan's arrays, by the kind of num
     "dense": {"f": np.float32, "i": np.uint8},
     "moves": {"i": np.int32},
 }
+_MORE: dict[str, dict[str, Any]] = {"rows": {"i": np.int64}, "weight": {"f": np.float64}, "masks": {"f": np.float32}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,9 @@ class MixPlan:
     ``lam`` the share that was sampled (it differs from ``weight`` where a box was clipped or a Gaussian truncated).
     ``params`` holds the nine floats of each mask; ``dense``, where given, holds masks that are not rank 1, uint8 if they
     are 0 or 1 everywhere, and ``params`` is then unused. ``moves``, where given, says for each output which block of the
-    own (0) and of the partner image (1) is shown at each block of a square grid (puzzle-mix's transport).
+    own (0) and of the partner image (1) is shown at each block of a square grid (puzzle-mix's transport). ``more``, where
+    given, holds rows of several sources; ``partner``, ``weight`` and ``params`` are then those of the first two, and moves
+    theirs, too.
 
     Weights and masks are in [0, 1]. Raises ``ValueError`` or ``TypeError`` naming the field for numbers out of range, that
     are none, or of another dtype; only ``dense`` of bool or of other floats is converted.
@@ -57,6 +64,7 @@ class MixPlan:
     width: int
     dense: Float32[np.ndarray, "b k h w"] | UInt8[np.ndarray, "b k h w"] | None = None
     moves: Int32[np.ndarray, "b k 2 blocks"] | None = None
+    more: PlanSources | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.dense, np.ndarray) and self.dense.dtype.kind in "fb" and self.dense.dtype != np.float32:
@@ -71,6 +79,23 @@ class MixPlan:
         ones = np.ones((batch_size, interpolations))
         return cls(np.arange(batch_size), ones, ones.copy(), constant_masks(ones), height, width)
 
+    @classmethod
+    def of_sources(cls, more: PlanSources, *, height: int, width: int, moves: Any = None) -> MixPlan:
+        """A plan of rows with several sources. Raises ``ValueError`` unless dense masks are ``height`` x ``width``."""
+        first = more.weight[..., 0]
+        params = constant_masks(first)
+        return cls(more.rows[:, 1].copy(), first.copy(), first.copy(), params, height, width, moves=moves, more=more)
+
+    @property
+    def sources(self) -> Int64[np.ndarray, "b s"]:
+        """The images that each row is made of: itself and its partner, or all of ``more``."""
+        return np.stack([np.arange(self.batch_size), self.partner], 1) if self.more is None else self.more.rows
+
+    @property
+    def weights(self) -> Float64[np.ndarray, "b k s"]:
+        """The label share of each source in each output."""
+        return np.stack([self.weight, 1 - self.weight], 2) if self.more is None else self.more.weight
+
     @property
     def batch_size(self) -> int:
         """Number of pairs b."""
@@ -84,13 +109,27 @@ class MixPlan:
     @property
     def constant(self) -> bool:
         """Whether every mask has one value, so that it fits inputs of any shape."""
+        if self.more is not None:
+            return self.more.constant and self.moves is None
         return self.dense is None and self.moves is None and not self.params[..., 1].any()
 
     def mask(self) -> Float64[np.ndarray, "b k h w"]:
-        """The masks M, dense: 1 keeps the row's own pixel, 0 shows the partner's. Costs b * k * h * w * 8 bytes."""
+        """The masks M, dense: 1 keeps the row's own pixel, 0 shows the partner's. Costs b * k * h * w * 8 bytes.
+
+        Of rows with several sources it is the mask of the first; ``masks`` has all.
+        """
+        if self.more is not None:
+            return self.more.dense(self.height, self.width)[:, :, 0].astype(np.float64)
         if self.dense is not None:
             return self.dense.astype(np.float64)
         return dense_masks(self.params, self.height, self.width)
+
+    def masks(self) -> Float64[np.ndarray, "b k s h w"]:
+        """The mask of each source at every pixel; they sum to 1. Costs s times what ``mask`` costs."""
+        if self.more is not None:
+            return self.more.dense(self.height, self.width).astype(np.float64)
+        own = self.mask()
+        return np.stack([own, 1 - own], 2)
 
     def rows(self, count: int) -> MixPlan:
         """The plan of the first ``count`` pairs, whose partners must be among them."""
@@ -102,6 +141,7 @@ class MixPlan:
             params=self.params[:count],
             dense=None if self.dense is None else self.dense[:count],
             moves=None if self.moves is None else self.moves[:count],
+            more=None if self.more is None else self.more.of_rows(slice(count)),
         )
 
     def accuracy(self, logits: Any, labels: Any) -> float:
@@ -120,14 +160,17 @@ class MixPlan:
         if scores.is_complex() or scores.dtype == torch.bool or own.is_floating_point() or own.is_complex():
             raise TypeError(f"logits must be real and labels integers, got {scores.dtype} and {own.dtype}")
         guess = scores.detach().argmax(-1).cpu().numpy().reshape(self.weight.shape)  # (b * k,) -> (b, k)
-        label = own.cpu().numpy()[:, None]
-        right = self.weight * (guess == label) + (1 - self.weight) * (guess == label[self.partner])
+        label = own.cpu().numpy()
+        label = label[self.sources]  # (b, s)
+        right = (self.weights * (guess[..., None] == label[:, None])).sum(-1)
         return float(right.mean())
 
     def to_json(self) -> str:
         """The plan as JSON text; floats are written so that they read back bit for bit."""
         arrays = {name: getattr(self, name) for name in ("partner", "weight", "lam", "params", "dense", "moves")}
-        fields = {name: None if array is None else array.tolist() for name, array in arrays.items()}
+        fields: dict[str, Any] = {name: None if array is None else array.tolist() for name, array in arrays.items()}
+        if self.more is not None:
+            fields["more"] = {name: getattr(self.more, name).tolist() for name in _MORE}
         return json.dumps({"version": _VERSION, "height": self.height, "width": self.width, **fields})
 
     @classmethod
@@ -141,17 +184,24 @@ class MixPlan:
         names = {"version", "height", "width", *_DTYPES}
         if not isinstance(fields, dict) or fields.get("version") != _VERSION:
             raise ValueError(f"text must be a plan of version {_VERSION} written by to_json, got {shown(text)}")
-        if fields.keys() != names:
+        if fields.keys() - {"more"} != names:
             raise ValueError(f"text must have the keys {', '.join(sorted(names))}, got {shown(sorted(fields))}")
         try:
             arrays: dict[str, Any] = {name: _from_lists(name, fields[name], kinds) for name, kinds in _DTYPES.items()}
-            return cls(**arrays, height=fields["height"], width=fields["width"])
+            more = None
+            if "more" in fields:
+                told = fields["more"]
+                if not isinstance(told, dict) or told.keys() != _MORE.keys():
+                    raise ValueError(f"more must have the keys {', '.join(_MORE)}, got {shown(told)}")
+                parts: dict[str, Any] = {name: _from_lists(name, told[name], kinds) for name, kinds in _MORE.items()}
+                more = PlanSources(**parts)
+            return cls(**arrays, height=fields["height"], width=fields["width"], more=more)
         except (ValueError, TypeError) as error:
             raise ValueError(f"text must be a plan written by to_json, but {error}") from error
 
     def __str__(self) -> str:
         rows = [
-            f"  {i} + {self.partner[i]}: " + " ".join(f"{w:.3f}" for w in self.weight[i])
+            f"  {' + '.join(map(str, self.sources[i]))}: " + " ".join(f"{w:.3f}" for w in self.weight[i])
             for i in range(min(self.batch_size, 8))
         ]
         if self.batch_size > 8:
@@ -179,8 +229,9 @@ def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
     if len(plans) == 1:
         return first
     starts = np.cumsum([0] + [plan.batch_size for plan in plans[:-1]])
+    more = _concatenate_sources(plans, starts) if any(plan.more is not None for plan in plans) else None
     dense = moves = None
-    if any(plan.dense is not None for plan in plans):
+    if more is None and any(plan.dense is not None for plan in plans):
         binary = all(plan.dense is not None and plan.dense.dtype == np.uint8 for plan in plans)
         dense = np.concatenate([plan.dense if binary else plan.mask().astype(np.float32) for plan in plans])
     if first.moves is not None:
@@ -190,8 +241,20 @@ def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
         weight=np.concatenate([plan.weight for plan in plans]),
         lam=np.concatenate([plan.lam for plan in plans]),
         params=np.concatenate([plan.params for plan in plans]),
-        height=first.height, width=first.width, dense=dense, moves=moves,
+        height=first.height, width=first.width, dense=dense, moves=moves, more=more,
     )  # fmt: skip
+
+
+def _concatenate_sources(plans: Sequence[MixPlan], starts: Int64[np.ndarray, " plans"]) -> PlanSources:
+    """The sources of all rows, as many as any row has."""
+    count = max(plan.sources.shape[1] for plan in plans)
+    dense = not all(replace(plan, moves=None).constant for plan in plans)
+    found = [sources_of(plan, count, dense=dense) for plan in plans]
+    return PlanSources(
+        np.concatenate([part.rows + start for part, start in zip(found, starts, strict=True)]),
+        np.concatenate([part.weight for part in found]),
+        np.concatenate([part.masks for part in found]),
+    )
 
 
 def _from_lists(name: str, lists: Any, dtypes: dict[str, Any]) -> np.ndarray | None:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from .masks import DV, FLOATS, V0, Y0, A
+from .plan_sources import PlanSources
 from .runtime.checks import MOST, check_count, shown
 
 
@@ -38,6 +39,8 @@ class PlanFields(Protocol):
     def dense(self) -> Any: ...
     @property
     def moves(self) -> Any: ...
+    @property
+    def more(self) -> Any: ...
 
 
 _INT64, _INT32, _UINT8 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8)
@@ -59,8 +62,21 @@ def check_plan(plan: PlanFields) -> None:
                 f"moves must have {plan.height}x{plan.width} pixels in whole blocks, got {side} x {side} blocks"
             )
         _check_indices("moves", plan.moves, max(blocks, 1))
+    if plan.more is not None:
+        _check_more(plan, b, k)
     _check_indices("partner", plan.partner, b)
     _check_masks(plan.weight, plan.lam, plan.params)
+
+
+def _check_more(plan: PlanFields, b: int, k: int) -> None:
+    """Several sources are those of this plan."""
+    if not isinstance(plan.more, PlanSources):
+        raise TypeError(f"more must be a PlanSources or None, got {shown(plan.more)}")
+    if plan.dense is not None:
+        raise ValueError("dense must be None for rows of several sources, whose masks more has")
+    size = () if plan.more.constant else (plan.height, plan.width)
+    if plan.more.weight.shape[:2] != (b, k) or plan.more.masks.shape[3:] != size:
+        raise ValueError(f"more must have {b} rows, {k} outputs and masks of {size}, got masks {plan.more.masks.shape}")
 
 
 def _check_arrays(plan: PlanFields) -> tuple[int, int]:

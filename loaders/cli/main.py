@@ -38,7 +38,7 @@ class _Later(TyperGroup):
 
 
 class _Commands(_Later):
-    modules: ClassVar[dict[str, str]] = {name: f".{name}" for name in ("check", "convert", "doctor")}
+    modules: ClassVar[dict[str, str]] = {name: f".{name}" for name in ("check", "convert", "doctor", "evaluate")}
 
 
 class _Benchmarks(_Later):

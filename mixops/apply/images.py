@@ -88,12 +88,7 @@ def mix_images(
         buffer = _empty(shape, dtype, source, memory_format)
     else:
         buffer = out
-    if chosen == "numba":
-        _run_numba(source, plan, scale, bias, buffer)
-    else:
-        from ..kernels.blend.launch import mix
-
-        mix(source, plan, scale, bias, buffer)
+    _run(chosen, source, plan, scale, bias, buffer)
     return buffer if out is None or out is buffer else out.copy_(buffer)
 
 
@@ -207,9 +202,16 @@ def _blend(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | N
     return blend(images, plan, scale, bias, dtype)
 
 
-def _run_numba(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
-    from ..kernels.blend.cpu import run
-
+def _run(backend: str, images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
+    """A fused kernel: one for rows of two sources, one for rows of several."""
+    if backend == "numba" and plan.more is None:
+        from ..kernels.blend.cpu import run
+    elif backend == "numba":
+        from ..kernels.blend.cpu_several import run
+    elif plan.more is None:
+        from ..kernels.blend.launch import mix as run
+    else:
+        from ..kernels.blend.launch_several import mix as run
     run(images, plan, scale, bias, out)
 
 

@@ -46,15 +46,18 @@ def mix_label_maps(maps: Any, plan: MixPlan, *, num_classes: int | None = None, 
         num_classes = check_count("num_classes", num_classes)
     if ignore_index is not None:
         ignore_index = check_count("ignore_index", ignore_index, -(2**63), 2**63 - 1)
-    from ..kernels.blend.eager import shares
-
-    own, other = _sources(maps, plan)
-    mask = _masks(plan, maps)
     if maps.is_floating_point():
         if num_classes not in (None, maps.shape[1]):
             raise ValueError(f"num_classes must be that of maps, {maps.shape[1]}, got {num_classes}")
         if ignore_index is not None:
             raise ValueError(f"ignore_index must be None for soft maps, got {ignore_index}")
+    if plan.more is not None:
+        return _mix_several(maps, plan, num_classes, ignore_index)
+    from ..kernels.blend.eager import shares
+
+    own, other = _sources(maps, plan)
+    mask = _masks(plan, maps)
+    if maps.is_floating_point():
         share = mask[:, :, None]  # (b, k, h, w) -> (b, k, 1, h, w)
         return shares(share, own.float(), other.float()).flatten(0, 1)
     if num_classes is None:
@@ -63,31 +66,59 @@ def mix_label_maps(maps: Any, plan: MixPlan, *, num_classes: int | None = None, 
     return _soft(own.flatten(0, 1), other.flatten(0, 1), mask.flatten(0, 1), num_classes, ignore_index)
 
 
+def _mix_several(maps: Tensor, plan: MixPlan, classes: int | None, ignore: int | None) -> Tensor:
+    """The same for rows of several sources; of equal shares the hard choice takes the first."""
+    from ..kernels.blend.eager import sum_of_shares
+
+    assert plan.more is not None
+    shape = (-1, plan.interpolations, *[-1] * (maps.ndim - 1))
+    rows = to_device(np.ascontiguousarray(plan.more.rows.T), maps.device)
+    sources = [maps[row][:, None].expand(shape) for row in rows]
+    if plan.moves is not None:
+        sources[:2] = _sources(maps, plan)
+    masks = to_device(np.ascontiguousarray(plan.more.dense(*maps.shape[-2:])), maps.device)  # (b, k, s, h, w)
+    if maps.is_floating_point():
+        return sum_of_shares(masks[:, :, :, None].unbind(2), [source.float() for source in sources]).flatten(0, 1)
+    if classes is None:
+        first = masks.argmax(2)  # (b, k, h, w)
+        return torch.stack(sources, 2).gather(2, first[:, :, None])[:, :, 0].flatten(0, 1)
+    _check_classes(maps, classes, ignore)
+    soft = masks.new_zeros((plan.batch_size * plan.interpolations, classes, *maps.shape[-2:]))
+    for j, source in enumerate(sources):
+        _add_share(soft, source.flatten(0, 1), masks[:, :, j].flatten(0, 1), ignore)
+    return soft
+
+
 def _soft(
     own: Int[Tensor, "n h w"], other: Int[Tensor, "n h w"], mask: Float[Tensor, "n h w"], classes: int, ignore: int | None
 ) -> Float[Tensor, "n classes h w"]:
     """Shares of the classes; those of one class add."""
     soft = mask.new_zeros((len(own), classes, *own.shape[1:]))
-    for labels, share in ((own.long(), mask), (other.long(), 1 - mask)):
-        if ignore is not None:
-            share = share * (labels != ignore)
-            labels = labels.where(labels != ignore, 0)
-        soft.scatter_add_(1, labels[:, None], share[:, None])
+    _add_share(soft, own, mask, ignore)
+    _add_share(soft, other, 1 - mask, ignore)
     return soft
+
+
+def _add_share(soft: Tensor, labels: Tensor, share: Tensor, ignore: int | None) -> None:
+    labels = labels.long()
+    if ignore is not None:
+        share = share * (labels != ignore)
+        labels = labels.where(labels != ignore, 0)
+    soft.scatter_add_(1, labels[:, None], share[:, None])
 
 
 def _sources(maps: Shaped[Tensor, "b ..."], plan: MixPlan) -> tuple[Tensor, Tensor]:
     """The maps of the row and of its partner for each output, (b, k, ...), blocks moved as the plan moves them."""
-    partner = to_device(plan.partner, maps.device)
+    first, second = (to_device(np.ascontiguousarray(plan.sources[:, j]), maps.device) for j in (0, 1))
     if plan.moves is None:
         shape = (-1, plan.interpolations, *[-1] * (maps.ndim - 1))
-        return maps[:, None].expand(shape), maps[partner][:, None].expand(shape)
+        return maps[first][:, None].expand(shape), maps[second][:, None].expand(shape)
     from .moves import move_blocks
 
     moves = to_device(plan.moves, maps.device)  # (b, k, 2, blocks)
     own, other = (
         torch.stack([move_blocks(source, moves[:, k, side]) for k in range(plan.interpolations)], 1)
-        for side, source in enumerate((maps, maps[partner]))
+        for side, source in enumerate((maps[first], maps[second]))
     )
     return own, other
 

@@ -1,4 +1,4 @@
-"""Targets of mixed images: ``y~ = w * y_i + (1 - w) * y_j``, dense or sparse.
+"""Targets of mixed images: ``y~ = w * y_i + (1 - w) * y_j``, or a sum over more sources, dense or sparse.
 
 Labels of one class *add*: a pair of two cats is a cat with weight 1. Sparse targets are (index, weight) pairs, because
 n x classes float32 is 20 MB at n = 256 and 21,000 classes and nearly all of it is zero.
@@ -65,6 +65,10 @@ def _one_hot(
     weight = plan.weight.astype(np.float32)
     targets = np.full((*weight.shape, classes), smoothing / classes, np.float32)  # (b, k, classes)
     rows, outputs = np.ogrid[: len(labels), : plan.interpolations]
+    if plan.more is not None:
+        for source, share in zip(plan.more.rows.T, plan.more.weight.astype(np.float32).transpose(2, 0, 1), strict=True):
+            targets[rows, outputs, labels[source][:, None]] += share * (1 - smoothing)
+        return targets.reshape(-1, classes)
     targets[rows, outputs, labels[:, None]] += weight * (1 - smoothing)
     targets[rows, outputs, labels[plan.partner][:, None]] += (1 - weight) * (1 - smoothing)
     return targets.reshape(-1, classes)
@@ -73,20 +77,29 @@ def _one_hot(
 def _scatter(labels: Int64[Tensor, " b"], plan: MixPlan, classes: int, smoothing: float) -> Float[Tensor, "n classes"]:
     """The same on any device."""
     b, k = plan.weight.shape
-    weight, partner = _to(plan, labels.device)
     own = labels.long()
-    targets = weight.new_full((b * k, classes), smoothing / classes)
-    for label, share in ((own, weight), (own[partner], 1 - weight)):
+    if plan.more is not None:
+        sources, weights = _to_several(plan, labels.device)
+        parts = [(own[source], share) for source, share in zip(sources, weights, strict=True)]
+    else:
+        weight, partner = _to(plan, labels.device)
+        parts = [(own, weight), (own[partner], 1 - weight)]
+    targets = parts[0][1].new_full((b * k, classes), smoothing / classes)
+    for label, share in parts:
         index = label[:, None].expand(b, k).reshape(-1, 1)
         targets.scatter_add_(1, index, (share * (1 - smoothing)).view(-1, 1))
     return targets
 
 
 def _mix_soft(labels: Float[Tensor, "b classes"], plan: MixPlan, smoothing: float) -> Float[Tensor, "n classes"]:
-    from ..kernels.blend.eager import shares
+    from ..kernels.blend.eager import shares, sum_of_shares
 
-    weight, partner = _to(plan, labels.device)
-    targets = shares(weight, labels[:, None], labels[partner][:, None])  # (b, k, classes)
+    if plan.more is not None:
+        sources, weights = _to_several(plan, labels.device)
+        targets = sum_of_shares(weights, [labels[source][:, None] for source in sources])
+    else:
+        weight, partner = _to(plan, labels.device)
+        targets = shares(weight, labels[:, None], labels[partner][:, None])  # (b, k, classes)
     targets = targets * (1 - smoothing) + smoothing / labels.shape[1] if smoothing else targets
     return targets.flatten(0, 1)
 
@@ -101,15 +114,30 @@ def _to(plan: MixPlan, device: torch.device) -> tuple[Float[Tensor, "b k 1"], In
     return there[2 * b :].view(b, k, 1), there[: 2 * b].view(torch.int64)
 
 
+def _to_several(plan: MixPlan, device: torch.device) -> tuple[Int64[Tensor, "s b"], Float[Tensor, "s b k 1"]]:
+    """Sources and their weights on a device, by one copy."""
+    sources, weights = plan.sources.T, plan.weights.transpose(2, 0, 1)
+    packed = np.empty(2 * sources.size + weights.size, np.float32)
+    packed[: 2 * sources.size].view(np.int64)[:] = sources.reshape(-1)
+    packed[2 * sources.size :] = weights.reshape(-1)
+    there = to_device(packed, device)
+    rows = there[: 2 * sources.size].view(torch.int64).view(sources.shape)
+    return rows, there[2 * sources.size :].view(*weights.shape, 1)
+
+
 @uncompiled
 def sparse_targets(labels: Int64[Tensor, " b"], plan: MixPlan) -> SparseTargets:
-    """Targets as classes (b * k, 2) int64 and their weights (b * k, 2) float32: own first, partner second.
+    """Targets as classes (b * k, s) int64 and their weights (b * k, s) float32, one of each of the plan's s sources.
 
-    Raises ``ValueError`` or ``TypeError`` naming the argument.
+    Of two sources the own is first and the partner second. Raises ``ValueError`` or ``TypeError`` naming the argument.
     """
     labels = check_tensor("labels", labels)
     _check_rows(labels, check_type("plan", plan, MixPlan, "a MixPlan"))
     check_labels(labels, None)
+    if plan.more is not None:
+        sources, weights = _to_several(plan, labels.device)  # (s, b), (s, b, k, 1)
+        index = labels.long()[sources].T[:, None].expand(-1, plan.interpolations, -1)
+        return index.flatten(0, 1), weights.permute(1, 2, 0, 3).flatten(2).flatten(0, 1)
     weight, partner = _to(plan, labels.device)
     index = torch.stack([labels.long(), labels.long()[partner]], -1)  # (b, 2)
     index = index[:, None].expand(-1, plan.interpolations, 2).flatten(0, 1)  # (b * k, 2)

@@ -3,8 +3,8 @@
     h~ = mix(h_s(x), h_s(x'); lambda_k),  y~_k = mix(y, y'; lambda_k)        (multi-mix, arXiv 2406.01417, eq. 6)
 
 With one interpolation it is manifold mixup (arXiv 1806.05236), with K it is manifold multi-mix, with a matching it is
-manifold k-mixup (arXiv 2106.02933, section 5). The plan can only be drawn when the activation is there: masks have its
-size, and a matching looks at it.
+manifold k-mixup (arXiv 2106.02933, section 5), with ``align`` it is AlignMixup (arXiv 2103.15375). The plan can only be
+drawn when the activation is there: masks have its size, and a matching looks at it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..mixers.needs import refuse_needs
 from ..plan import MixPlan
 from ..runtime.checks import check_sequence, check_tensor, check_type, set_fields, shown
 from ..runtime.unwrap import unwrap
+from .align import Sinkhorn, mix_aligned
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +37,22 @@ class ManifoldMix:
     model's s-th child, or 0 for the input. Its output is a tensor (b, ...) that the rest of the model takes with any
     batch size; it runs once a step. Masks that vary over the image need maps (b, c, h, w); constant masks (mixup,
     k-mixup, multi-mix of either) fit vectors, tokens and maps. ``model`` may be wrapped in DistributedDataParallel and
-    may run under autocast; ranks choose their layers independently. Hooks are there only while the model runs. Raises
+    may run under autocast; ranks choose their layers independently. ``align`` lays one activation of each pair over the
+    other before they are mixed, by constant masks, at every layer but the input. Hooks are there only while the model
+    runs. Raises
     ``ValueError`` or ``TypeError`` naming the argument.
     """
 
     model: nn.Module
     layers: Sequence[int | str]
     mixer: Mixer
+    align: Sinkhorn | None = None
 
     def __post_init__(self) -> None:
         check_type("model", self.model, nn.Module, "an nn.Module")
         check_type("mixer", self.mixer, Mixer, "a mixer such as MixUp")
         refuse_needs(self.mixer, {"images"}, "ManifoldMix")  # its images are the activations
+        check_type("align", self.align, (Sinkhorn, type(None)), "a Sinkhorn or None")
         layers = check_sequence("layers", self.layers, "a list of names or numbers")
         if not layers:
             raise ValueError(f"layers must be a list of names or numbers, got {self.layers!r}")
@@ -77,7 +82,10 @@ class ManifoldMix:
                 got = describe(hidden)
                 raise ValueError(f"layers must return tensors of {len(labels)} rows, got {got} from {layer!r}")
             plans.append(self.plan(key, hidden))
-            return mix_images(hidden, plans[0])
+            if self.align is not None and layer != 0:
+                return mix_aligned(hidden, plans[0], self.align, key)
+            mixed: Tensor = mix_images(hidden, plans[0])
+            return mixed
 
         if layer == 0:
             output = self.model(mix(images))

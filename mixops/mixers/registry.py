@@ -57,14 +57,18 @@ class Entry:
         return _call(f"{self.name}({self.pictured})")
 
 
+_SWITCHED = ("[MixUp(), CutMix(), GMix()], [1, 2, 1]", "[FMix(), GMix()]", "[ZetaMixUp(), CutMix()]")
 REGISTRY = (
     Entry("mixup.MixUp"),
     Entry("cutmix.CutMix", ("", "centre='saliency'")),
     Entry("hmix.HMix", ("", "r=0", "r=1.0", "r=Beta(0.5)", "convention='paper'", "r=1, convention='paper'"), "1.0, r=0.75"),
     Entry("gmix.GMix", ("", "convention='paper'")),
     Entry("fmix.FMix"),
+    Entry("multi.zeta.ZetaMixUp", ("", "ranks=3"), "1.8"),
+    Entry("multi.dirichlet.DirichletMixUp", ("", "sources=2")),
     Entry("saliency.puzzle.PuzzleMix", ("", "transport=False", "saliency='spectral'")),
-    Entry("switch.Switch", ("[MixUp(), CutMix(), GMix()], [1, 2, 1]", "[FMix(), GMix()]"), "[MixUp(1.0), CutMix(1.0)]"),
+    Entry("saliency.co_mixup.CoMixUp", ("saliency='spectral'", ""), "saliency='spectral'"),
+    Entry("switch.Switch", _SWITCHED, "[MixUp(1.0), CutMix(1.0)]"),
 )
 _OTHERS: dict[str, Any] = {"OptimalMatching": OptimalMatching, "Beta": Beta}  # what stands in a mixer's arguments
 

@@ -7,7 +7,7 @@ The members plan the same pairs from the same random numbers and each row keeps 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from math import isqrt, lcm
 from typing import Any
 
@@ -17,6 +17,7 @@ from jaxtyping import Float32, Int32, Int64
 from ..key import Key
 from ..masks import dense_masks
 from ..plan import MixPlan
+from ..plan_sources import PlanSources, sources_of
 from ..runtime.checks import check_numbers, check_sequence, set_fields
 from .base import APPLY, CHOICE, Mixer
 
@@ -93,18 +94,33 @@ class Switch(Mixer):
         untouched = u[:, APPLY] >= self.prob
         if untouched.any():
             choice[untouched] = len(plans)
-            plans.append(MixPlan.identity(len(partner), interpolations=self.interpolations, height=height, width=width))
+            alone = MixPlan.identity(len(partner), interpolations=self.interpolations, height=height, width=width)
+            plans.append(replace(alone, partner=partner))
         return _choose(plans, choice[unit], partner)
 
 
 def _choose(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"], partner: Int64[np.ndarray, " b"]) -> MixPlan:
     """Row i of plan ``choice[i]``, for each row; the plans are for one batch and one size."""
     rows = np.arange(len(choice))
+    if any(plan.more is not None for plan in plans):
+        return _choose_sources(plans, choice)
     lam, weight, params = (
         np.stack([getattr(plan, name) for plan in plans])[choice, rows] for name in ("lam", "weight", "params")
     )
     size = plans[0].height, plans[0].width
     return MixPlan(partner, weight, lam, params, *size, _choose_dense(plans, choice), _choose_moves(plans, choice))
+
+
+def _choose_sources(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> MixPlan:
+    """The same where rows of some plans have several sources: as many as any row has."""
+    count = max(plan.sources.shape[1] for plan in plans)
+    dense = not all(replace(plan, moves=None).constant for plan in plans)
+    found = [sources_of(plan, count, dense=dense) for plan in plans]
+    rows = np.arange(len(choice))
+    parts = (np.stack([getattr(part, name) for part in found])[choice, rows] for name in ("rows", "weight", "masks"))
+    size = {"height": plans[0].height, "width": plans[0].width}
+    plan = MixPlan.of_sources(PlanSources(*parts), **size, moves=_choose_moves(plans, choice))
+    return replace(plan, lam=np.stack([plan.lam for plan in plans])[choice, rows])
 
 
 def _choose_dense(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b k h w"] | None:

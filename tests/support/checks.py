@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -22,7 +22,7 @@ from support import reference
 from mixops import Key, MixPlan, OptimalMatching, mix_images, mix_targets, parse_mixer
 from mixops.masks import mask_means
 from mixops.mixers.base import Mixer
-from mixops.mixers.beta import UnitDraws
+from mixops.mixers.beta import BetaMixer, UnitDraws
 from mixops.mixers.registry import REGISTRY
 
 # the lambdas of a pair, centre y, centre x, height, width -> its masks
@@ -40,7 +40,9 @@ class Facts:
 
     ``formula`` is its mask, written in ``reference``. ``whole`` says that lambda = 0 shows the partner alone, for pairs of
     one output and of K. ``exact`` says that label weight and sampled lambda are one. ``steps`` says that the blend around a
-    box follows the box, which grows by whole pixels. ``grid`` divides the sides that images must have.
+    box follows the box, which grows by whole pixels. ``grid`` divides the sides that images must have. ``law`` is that of
+    the own share by alpha, None where it is not drawn or depends on a choice. ``paths`` says that every image is the partner
+    of one row, and that outputs lie on a path from the one to the other.
     """
 
     formula: Formula | None = None
@@ -48,6 +50,8 @@ class Facts:
     exact: bool = False
     steps: bool = False
     grid: int = 1
+    law: Callable[[float], Any] | None = lambda alpha: stats.beta(alpha, alpha)
+    paths: bool = True
 
 
 BOTH = (True, True)
@@ -69,6 +73,13 @@ FACTS: dict[str, Facts] = {
     "PuzzleMix()": Facts(None, BOTH, grid=2),
     "PuzzleMix(transport=False)": Facts(None, BOTH, grid=2),
     "PuzzleMix(saliency='spectral')": Facts(None, BOTH, grid=2),
+    "ZetaMixUp()": Facts(exact=True, law=None),
+    "ZetaMixUp(ranks=3)": Facts(exact=True, law=None),
+    "DirichletMixUp()": Facts(exact=True, law=lambda alpha: stats.beta(alpha, 2 * alpha)),
+    "DirichletMixUp(sources=2)": Facts(exact=True),
+    "Switch([ZetaMixUp(), CutMix()])": Facts(law=None),
+    "CoMixUp(saliency='spectral')": Facts(grid=4, law=None, paths=False),
+    "CoMixUp()": Facts(grid=4, law=None, paths=False),
 }
 
 
@@ -87,8 +98,13 @@ class Case:
         """The mixer with ``alpha``, ``label`` and any of the options that all mixers have; of a switch the members'."""
         members = getattr(self.example, "mixers", None)
         if members is None:
-            return self.example.replace(alpha=alpha, label=label, **options)
-        return self.example.replace(mixers=[m.replace(alpha=alpha, label=label) for m in members]).replace(**options)
+            return shaped(self.example, alpha, label).replace(**options)
+        return self.example.replace(mixers=[shaped(m, alpha, label) for m in members]).replace(**options)
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether all that is drawn of a row is a lambda, which shows one of two images at its ends."""
+        return all(isinstance(member, BetaMixer) for member in getattr(self.example, "mixers", [self.example]))
 
     def fit(self, height: int, width: int) -> tuple[int, int]:
         """The next sides that images may have."""
@@ -101,6 +117,13 @@ class Case:
         return mixer.plan(
             key, batch_size=batch_size, height=height, width=width, **pictures(mixer, batch_size, height, width)
         )
+
+
+def shaped(mixer: Mixer, alpha: float, label: str) -> Mixer:
+    """A mixer with ``alpha``, or what it has in its place, and ``label`` where it has a choice."""
+    names = {field.name for field in fields(mixer)}
+    options: dict[str, Any] = {"alpha" if "alpha" in names else "gamma": alpha}
+    return mixer.replace(**options, **({"label": label} if "label" in names else {}))
 
 
 def pictures(mixer: Mixer, batch_size: int, height: int, width: int) -> dict[str, np.ndarray]:
@@ -172,6 +195,8 @@ def sweep(seed: int, count: int) -> Iterator[Setting]:
 
 def dense(plan: MixPlan, rows: np.ndarray) -> np.ndarray:
     """The masks of some rows, float64 (rows, k, h, w), from the floats of the plan and nothing else."""
+    if plan.more is not None:
+        return plan.masks()[rows, :, 0]
     if plan.dense is not None:
         return plan.dense[rows].astype(np.float64)
     v0, dv, y0, y1, x0, x1, cy, cx, a = np.moveaxis(plan.params[rows].astype(np.float64), -1, 0)[..., None, None]
@@ -196,6 +221,8 @@ def shapes_and_types(case: Case, s: Setting, plan: MixPlan) -> None:
 
 def partner_is_a_permutation(case: Case, s: Setting, plan: MixPlan) -> None:
     """Everybody is somebody's partner, nobody his own unless he is alone."""
+    if not case.facts.paths:
+        return
     rows = np.arange(s.batch_size)
     np.testing.assert_array_equal(np.sort(plan.partner), rows)
     assert s.batch_size == 1 or (plan.partner != rows).all()
@@ -214,12 +241,26 @@ def mask_is_in_range_and_means_the_label(case: Case, s: Setting, plan: MixPlan) 
     rows = np.unique(np.linspace(0, s.batch_size - 1, max(1, min(s.batch_size, 8_000 // size))).astype(int))
     masks = dense(plan, rows)
     assert masks.min() >= 0 and masks.max() <= 1
-    if s.label == "sampled":
+    if s.label == "sampled" and case.of_pairs:
         np.testing.assert_array_equal(plan.weight, plan.lam)
-    else:
+    elif s.label != "sampled":
         np.testing.assert_allclose(plan.weight[rows], masks.mean((-2, -1)), rtol=0, atol=1e-6)
         if case.facts.exact:
             np.testing.assert_allclose(plan.weight, plan.lam, rtol=0, atol=1e-6)
+
+
+def shares_of_all_sources_are_those_of_their_masks(case: Case, s: Setting, plan: MixPlan) -> None:
+    """However many images a row is made of: their shares and their masks sum to 1, and a share is the mean of its mask."""
+    b, count = plan.sources.shape
+    assert plan.weights.shape == (b, s.interpolations, count) and plan.sources.dtype == np.int64
+    np.testing.assert_array_equal(plan.sources[:, :2], np.stack([np.arange(b), plan.partner], 1))
+    np.testing.assert_array_equal(plan.weights[..., 0], plan.weight)
+    np.testing.assert_allclose(plan.weights.sum(2), 1, rtol=0, atol=1e-6)
+    if s.label == "sampled" or count * b * s.interpolations * s.height * s.width > 100_000:
+        return
+    masks = plan.masks()
+    np.testing.assert_allclose(masks.sum(2), 1, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(masks.mean((3, 4)), plan.weights, rtol=0, atol=1e-6)
 
 
 def outputs_are_an_ordered_path(case: Case, s: Setting, plan: MixPlan) -> None:
@@ -227,6 +268,8 @@ def outputs_are_an_ordered_path(case: Case, s: Setting, plan: MixPlan) -> None:
 
     Where the blend around a box of whole pixels follows the box, the boxes are nested.
     """
+    if not case.facts.paths:
+        return
     size = s.interpolations * s.height * s.width
     rows = np.unique(np.linspace(0, s.batch_size - 1, max(1, min(s.batch_size, 8_000 // size))).astype(int))
     masks = dense(plan, rows)
@@ -253,18 +296,18 @@ def outputs_of_a_pair_share_a_centre(case: Case, s: Setting, plan: MixPlan) -> N
 
 def units_are_what_draw_says(case: Case, s: Setting, plan: MixPlan) -> None:
     """One draw for the batch, or one a row."""
-    if s.draw == "batch":
+    if s.draw == "batch" and case.facts.paths:
         assert (plan.lam == plan.lam[:1]).all()
         same = (plan.params == plan.params[:1]).all() and (plan.weight == plan.weight[:1]).all()
         assert same or case.example.mask_needs, "masks that look at nothing are those of the unit"
-    elif s.prob == 1 and 0.2 < s.alpha < 100:
+    elif s.prob == 1 and 0.2 < s.alpha < 100 and case.facts.law is not None:
         assert len({row.tobytes() for row in plan.lam}) == s.batch_size
 
 
 def key_is_all_there_is(case: Case, s: Setting, plan: MixPlan) -> None:
     """The same key gives the same plan from an equal mixer, bit for bit, whatever else was drawn in between."""
     again = s.plan(case)
-    for name in ("partner", "weight", "lam", "params", "dense", "moves"):
+    for name in ("partner", "weight", "lam", "params", "dense", "moves", "sources", "weights"):
         np.testing.assert_array_equal(getattr(again, name), getattr(plan, name))
 
 
@@ -272,7 +315,10 @@ def json_keeps_every_bit(case: Case, s: Setting, plan: MixPlan) -> None:
     """A plan survives JSON."""
     back = MixPlan.from_json(plan.to_json())
     assert (back.height, back.width) == (plan.height, plan.width)
-    for name in ("partner", "weight", "lam", "params", "dense", "moves"):
+    assert (back.more is None) == (plan.more is None)
+    if plan.more is not None:
+        np.testing.assert_array_equal(back.more.masks, plan.more.masks)
+    for name in ("partner", "weight", "lam", "params", "dense", "moves", "sources", "weights"):
         there, here = getattr(back, name), getattr(plan, name)
         assert (there is None) == (here is None)
         if here is not None:
@@ -299,6 +345,7 @@ PLAN_CHECKS: tuple[Callable[[Case, Setting, MixPlan], None], ...] = (
     partner_is_a_permutation,
     weights_in_range_and_falling,
     mask_is_in_range_and_means_the_label,
+    shares_of_all_sources_are_those_of_their_masks,
     outputs_are_an_ordered_path,
     outputs_of_a_pair_share_a_centre,
     units_are_what_draw_says,
@@ -334,6 +381,8 @@ def injected(mixer: Any, lam: Any, cy: Any, cx: Any, height: int, width: int, pa
 def finite_at_the_ends(case: Case) -> None:
     """lambda of 0, 1 and next to them: masks in [0, 1], and 1 is the own image, 0 the partner where the mixer says so."""
     tiny = np.finfo(np.float32).tiny
+    if not case.of_pairs:
+        return
     lam = [0, 1, tiny, 1e-30, 1e-7, 1 - 2.0**-24, 0.5, np.nextafter(np.float32(0.5), np.float32(0)), 1, 0]
     for height, width in AWKWARD:
         for step in range(3):
@@ -351,6 +400,8 @@ def alpha_to_zero_is_the_identity(case: Case) -> None:
 
     Where the mixer is not ``whole``, that holds for all outputs with lambda = 1.
     """
+    if not case.of_pairs:
+        return
     plan = case.plan(case.mixer(1e-9, interpolations=2), Key(4), 64, 5, 6)
     images = np.random.default_rng(0).standard_normal((64, 2, plan.height, plan.width)).astype(np.float32)
     assert set(plan.lam.ravel()) == {0.0, 1.0}
@@ -367,24 +418,30 @@ def every_part_of_the_key_counts(case: Case) -> None:
     """Another seed, epoch, step or rank is another plan, and partners and lambdas of different keys are unrelated."""
     keys = [Key(), Key(1), Key(0, 1), Key(0, 0, 1), Key(0, 0, 0, 1), Key(2**63), Key(0, 2**63), Key(1, 1), Key(0, 1, 1)]
     plans = [case.plan(case.mixer(), key, 32, 16, 16) for key in keys]
-    assert len({plan.lam.tobytes() for plan in plans}) == len(keys)
     assert len({plan.partner.tobytes() for plan in plans}) == len(keys)
+    if case.facts.law is None:
+        return
+    assert len({plan.lam.tobytes() for plan in plans}) == len(keys)
     lam = np.stack([plan.lam.ravel() for plan in plans])
     assert np.abs(np.corrcoef(lam) - np.eye(len(keys))).max() < 0.75  # 36 pairs of 32 numbers
 
 
 def lambda_follows_its_law(case: Case) -> None:
-    """All lambdas of all outputs, mixed together, are Beta(alpha, alpha), for either ``draw``."""
+    """All lambdas of all outputs, mixed together, are Beta(alpha, alpha), or what else is told, for either ``draw``."""
+    if case.facts.law is None:
+        return
     for alpha in (0.2, 1.0, 16.0):
         for k, draw, plans, b in ((1, "sample", 8, 488), (4, "sample", 4, 250), (2, "batch", case.plans(300), 2)):
             mixer = case.mixer(alpha, interpolations=k, draw=draw)
             lam = [case.plan(mixer, Key(7, 1, step), b, 4, 4).lam[: b if draw == "sample" else 1] for step in range(plans)]
-            p = stats.kstest(np.concatenate(lam).ravel(), stats.beta(alpha, alpha).cdf).pvalue
+            p = stats.kstest(np.concatenate(lam).ravel(), case.facts.law(alpha).cdf).pvalue
             assert p > 1e-4, (alpha, k, draw, p)
 
 
 def rows_and_outputs_are_independent(case: Case) -> None:
     """lambdas of neighbouring rows, of the outputs before sorting, and of row and partner are uncorrelated."""
+    if case.facts.law is None:
+        return
     steps, b = 32, 400
     lam = np.concatenate([case.plan(case.mixer(), Key(3, step=step), b, 4, 4).lam.reshape(1, b) for step in range(steps)])
     bound = 5 / math.sqrt(lam[:, 1:].size)
@@ -401,6 +458,8 @@ def prob_is_the_share_that_is_mixed(case: Case) -> None:
     assert (plan.mask() == 1).all() and (plan.weight == 1).all() and (plan.lam == 1).all()
     images = np.random.default_rng(1).random((9, 3, plan.height, plan.width)).astype(np.float32)
     np.testing.assert_array_equal(mix_images(images, plan), images.repeat(2, 0))
+    if not case.facts.paths:  # a row that is mixed may show itself alone
+        return
     lam = [case.plan(case.mixer(prob=0.3), Key(step=i), 50, 9, 9).lam for i in range(40)]
     mixed = int((np.concatenate(lam) != 1).sum())
     assert stats.binomtest(mixed, 2000, 0.3).pvalue > 1e-4
@@ -411,6 +470,8 @@ def prob_is_the_share_that_is_mixed(case: Case) -> None:
 
 def partners_are_uniform(case: Case) -> None:
     """Every other row is equally often the partner of row 0, whatever the lambdas are."""
+    if not case.facts.paths:
+        return
     b, plans = 5, case.plans(600)
     partner = [case.plan(case.mixer(), Key(11, step=i), b, 1, 1).partner for i in range(plans)]
     for row in range(b):
@@ -517,7 +578,7 @@ def matching_changes_partners_only(case: Case) -> None:
     assert mixer.needs == case.example.needs | {"images"}
     plan = case.plan(mixer, Key(1), 10, 6, 6)
     partner_is_a_permutation(case, Setting(1, 10, 6, 6, 2, "sample", "mask", 1, Key(1)), plan)
-    assert len({row.tobytes() for row in plan.lam}) == 4  # blocks of 3, 3, 3 and 1
+    assert case.facts.law is None or len({row.tobytes() for row in plan.lam}) == 4  # blocks of 3, 3, 3 and 1
     np.testing.assert_allclose(plan.weight, plan.mask().mean((2, 3)), rtol=0, atol=1e-6)
     one, plain = (case.plan(mixer.replace(matching=m), Key(1), 10, 6, 6) for m in (OptimalMatching(k=1), None))
     np.testing.assert_array_equal(one.partner, plain.partner)

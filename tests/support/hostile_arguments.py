@@ -124,7 +124,10 @@ def mixops_calls() -> dict[str, Call]:
         "mix_label_maps": {"maps": torch.zeros(3, 4, 5, dtype=torch.int64), "plan": hard, "num_classes": 4},
         "mix_targets": {"labels": torch.tensor([0, 1, 2]), "plan": plan, "num_classes": 4},
         "soft_cross_entropy": {"logits": torch.rand(3, 4), "targets": torch.rand(3, 4)},
-        "spectral_saliency": {"images": images}, "sparse_targets": {"labels": torch.tensor([0, 1, 2]), "plan": plan},
+        "spectral_saliency": {"images": images}, "PlanSources": {
+            "rows": hard.sources, "weight": hard.weights, "masks": hard.weights.astype(np.float32),
+        },
+        "sparse_targets": {"labels": torch.tensor([0, 1, 2]), "plan": plan},
     }  # fmt: skip
     functions = {"gradient_saliency": {"loss"}}
     calls = {

@@ -18,6 +18,8 @@ import numpy as np
 
 def mask(plan: Any, i: int, k: int) -> np.ndarray:
     """The mask of output k of row i, float64 (h, w), from its nine floats, pixel by pixel."""
+    if plan.more is not None:
+        return np.broadcast_to(plan.more.masks[i, k, 0].astype(np.float64), (plan.height, plan.width))
     if plan.dense is not None:
         return np.asarray(plan.dense[i, k], np.float64)
     v0, dv, y0, y1, x0, x1, cy, cx, a = (float(value) for value in plan.params[i, k])
@@ -62,6 +64,8 @@ def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None)
             m = float(np.ravel(mean)[c % np.size(mean)])
             s = float(np.ravel(std)[c % np.size(std)])
             values[:, c] = (values[:, c] - m) / s
+    if plan.more is not None:
+        return _mix_several(values, plan)
     constant = plan.dense is None and plan.moves is None and all(p[1] == 0 for p in plan.params.reshape(-1, 9))
     rows = []
     for i in range(len(images)):
@@ -79,6 +83,22 @@ def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None)
     return np.stack(rows)
 
 
+def _mix_several(values: np.ndarray, plan: Any) -> np.ndarray:
+    """Rows of several sources: the sum of all under their masks; what has no share takes no part."""
+    rows = []
+    for i in range(len(values)):
+        for k in range(plan.weight.shape[1]):
+            total = np.zeros(values.shape[1:])
+            for j, source in enumerate(plan.more.rows[i]):
+                m, image = np.asarray(plan.more.masks[i, k, j], np.float64), values[source]
+                if plan.moves is not None and j < 2:
+                    image = moved(image, plan.moves[i, k, j])
+                m = m[0] if m.ndim and values.ndim == 3 else m
+                total += np.where(m == 0, 0, m * image)
+            rows.append(total)
+    return np.stack(rows)
+
+
 def mix_targets(labels: np.ndarray, plan: Any, num_classes: int | None = None, smoothing: float = 0.0) -> np.ndarray:
     """Targets of the mixed images, float64 (b * k, classes); int ``labels`` (b,) or weights (b, classes)."""
     labels = np.asarray(labels)
@@ -93,8 +113,11 @@ def mix_targets(labels: np.ndarray, plan: Any, num_classes: int | None = None, s
     rows = []
     for i in range(len(labels)):
         for k in range(plan.weight.shape[1]):
-            w = float(plan.weight[i, k])
-            row = [w * whole[i, c] + (1 - w) * whole[plan.partner[i], c] for c in range(classes)]
+            if plan.more is None:
+                parts = [(i, float(plan.weight[i, k])), (plan.partner[i], 1 - float(plan.weight[i, k]))]
+            else:
+                parts = list(zip(plan.more.rows[i], map(float, plan.more.weight[i, k]), strict=True))
+            row = [math.fsum(w * whole[source, c] for source, w in parts) for c in range(classes)]
             rows.append([(1 - smoothing) * value + smoothing / classes for value in row])
     return np.array(rows)
 

@@ -6,6 +6,9 @@ not multiplied by 0: a bad image reaches no row that does not show it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -23,25 +26,57 @@ def blend(
     dtype: torch.dtype,
 ) -> Float[Tensor, n * shape]:
     """Mixed, scaled and cast images (b * k, ...), computed in float32, or float64 where the images or ``dtype`` are."""
-    mix = shares if images.is_floating_point() and hides(plan) else _sum
     compute = torch.float64 if torch.float64 in (images.dtype, dtype) else torch.float32
     own = images.to(compute)
-    other = own[to_device(plan.partner, images.device)]
-    outputs = []
-    for k in range(plan.interpolations):
-        mask = _mask(plan, k, images.ndim, images.device, compute)
-        a, b = own, other
-        if plan.moves is not None:
-            from ...apply.moves import move_blocks
-
-            moves = to_device(plan.moves[:, k], images.device)  # (b, 2, blocks)
-            a, b = move_blocks(own, moves[:, 0]), move_blocks(other, moves[:, 1])
-        outputs.append(mix(mask, a, b))
+    mix = shares if images.is_floating_point() and hides(plan) else _sum
+    outputs = _of_several(own, plan) if plan.more is not None else _of_two(own, plan, mix)
     mixed = torch.stack(outputs, 1).flatten(0, 1)  # (b, k, ...) -> (b * k, ...)
     if scale is not None and bias is not None:
         channels = (-1, *[1] * (mixed.ndim - 2))
         mixed = mixed * scale.to(compute).view(channels) + bias.to(compute).view(channels)
     return mixed.round_().clamp_(0, 255).to(dtype) if dtype == torch.uint8 else mixed.to(dtype)
+
+
+def _of_two(own: Tensor, plan: MixPlan, mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> list[Tensor]:
+    """The outputs of a batch of images and their partners."""
+    other = own[to_device(plan.partner, own.device)]
+    outputs = []
+    for k in range(plan.interpolations):
+        mask = _mask(plan, k, own.ndim, own.device, own.dtype)
+        a, b = own, other
+        if plan.moves is not None:
+            from ...apply.moves import move_blocks
+
+            moves = to_device(plan.moves[:, k], own.device)  # (b, 2, blocks)
+            a, b = move_blocks(own, moves[:, 0]), move_blocks(other, moves[:, 1])
+        outputs.append(mix(mask, a, b))
+    return outputs
+
+
+def _of_several(own: Tensor, plan: MixPlan) -> list[Tensor]:
+    """The outputs of rows of several sources, which are added in their order."""
+    assert plan.more is not None
+    rows = to_device(np.ascontiguousarray(plan.more.rows.T), own.device)
+    masks = to_device(plan.more.masks, own.device).to(own.dtype)  # (b, k, s) or (b, k, s, h, w)
+    moves = None if plan.moves is None else to_device(plan.moves, own.device)
+    outputs = []
+    for k in range(plan.interpolations):
+        images = [own[row] for row in rows]
+        if moves is not None:
+            from ...apply.moves import move_blocks
+
+            images[:2] = [move_blocks(image, moves[:, k, side]) for side, image in enumerate(images[:2])]
+        outputs.append(sum_of_shares([_shaped(masks[:, k, j], own.ndim) for j in range(len(rows))], images))
+    return outputs
+
+
+def sum_of_shares(masks: Sequence[Tensor] | Tensor, images: Sequence[Tensor]) -> Tensor:
+    """``masks[0] * images[0] + masks[1] * images[1] + ...``, of which what has no share takes no part."""
+    parts = [torch.where(mask == 0, 0.0, mask * image) for mask, image in zip(masks, images, strict=True)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
 
 
 def shares(mask: Tensor, own: Tensor, other: Tensor) -> Tensor:
@@ -61,12 +96,16 @@ def _sum(mask: Tensor, own: Tensor, other: Tensor) -> Tensor:
 def _mask(plan: MixPlan, k: int, ndim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The mask of output k, shaped to broadcast over images of ``ndim`` axes."""
     if plan.constant:
-        value = to_device(plan.params[:, k, 0], device).to(dtype)
-        return value.view(-1, *[1] * (ndim - 1))
+        return _shaped(to_device(plan.params[:, k, 0], device).to(dtype), ndim)
     if plan.dense is not None:
-        mask = to_device(plan.dense[:, k], device).to(dtype)
-    else:
-        mask = to_device(dense_masks(plan.params[:, k], plan.height, plan.width), device).to(dtype)
+        return _shaped(to_device(plan.dense[:, k], device).to(dtype), ndim)
+    return _shaped(to_device(dense_masks(plan.params[:, k], plan.height, plan.width), device).to(dtype), ndim)
+
+
+def _shaped(mask: Tensor, ndim: int) -> Tensor:
+    """A mask of one value (b,), or (b, h, w), shaped to broadcast over images of ``ndim`` axes."""
+    if mask.ndim == 1:
+        return mask.view(-1, *[1] * (ndim - 1))
     if ndim == 3:
         return mask  # (b, 1, w): the height of a signal is one
     return mask.view(len(mask), *[1] * (ndim - 3), *mask.shape[1:])  # (b, h, w) -> (b, 1, ..., h, w)

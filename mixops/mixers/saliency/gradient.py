@@ -2,16 +2,14 @@
 
     s(y, x) = sqrt(mean_c (d loss / d x[c, y, x])^2)   (arXiv 2009.06962, section 3; the authors' code, in evaluation mode)
 
-The pass must leave no trace in a training loop: parameters take part as constants, so that no gradient reaches them and
-no hook of DistributedDataParallel runs; buffers are copies; training flags are put back. Only where an image is salient
-matters, not how much, so each image's gradient starts at the logits with size 1: half precision cannot underflow there, as
-it does for confident models without a loss scale.
+The pass leaves no trace in a training loop (``runtime.traceless``). Only where an image is salient matters, not how much,
+so each image's gradient starts at the logits with size 1: half precision cannot underflow there, as it does for confident
+models without a loss scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ...runtime.checks import check_tensor, check_type, shown
-from ...runtime.unwrap import unwrap
+from ...runtime.traceless import traceless
 
 
 def gradient_saliency(
@@ -48,12 +46,9 @@ def gradient_saliency(
         raise ValueError(f"images must have shape (b, c, h, w), got {tuple(images.shape)}")
     if labels.ndim < 1 or len(labels) != len(images):
         raise ValueError(f"labels must be those of the {len(images)} images, got {shown(labels)}")
-    module = unwrap(model)
-    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    constants.update({name: buffer.detach().clone() for name, buffer in module.named_buffers()})
-    with _no_trace(module, images), torch.enable_grad():
+    with traceless(model) as frozen:
         x = images.detach().clone().requires_grad_()
-        logits = torch.func.functional_call(module, constants, (x,))
+        logits = frozen(x)
         if not isinstance(logits, Tensor):
             raise TypeError(f"model must return a tensor of logits, got {type(logits).__name__}")
         wide = logits.detach().float().requires_grad_()
@@ -77,17 +72,3 @@ def _total(loss: Callable[[Any, Tensor], Tensor], logits: Tensor, labels: Tensor
     if not isinstance(total, Tensor) or not total.requires_grad or total.ndim:
         raise TypeError(f"loss must return the sum or mean over images as a tensor with a gradient, got {shown(total)}")
     return total
-
-
-@contextmanager
-def _no_trace(module: nn.Module, images: Tensor) -> Iterator[None]:
-    """Evaluation mode for every submodule, then the flag that each had and the random states of before."""
-    training = [(part, part.training) for part in module.modules()]
-    devices = [images.device] if images.is_cuda else []
-    try:
-        with torch.random.fork_rng(devices):
-            module.eval()
-            yield
-    finally:
-        for part, flag in training:
-            part.training = flag

@@ -22,9 +22,9 @@ Saliency: TypeAlias = str | Callable[[Any], Any]
 
 def check_source(value: Any) -> Saliency:
     """``value``, "gradient", "spectral" or a function."""
-    if callable(value) and not isinstance(value, type):
-        return value
-    return check_choice("saliency", value, ("gradient", "spectral"), "or a function")
+    if isinstance(value, type):
+        raise TypeError(f"saliency must be a function of the images, got the class {value.__name__}")
+    return value if callable(value) else check_choice("saliency", value, ("gradient", "spectral"), "or a function")
 
 
 def needs_of(source: Saliency) -> frozenset[str]:

@@ -3,7 +3,7 @@
 Logarithms of amplitude spectra are alike for all pictures but for what is particular about one, so with f the spectrum of
 the grey picture and <.> the mean over 3 x 3 frequencies
 
-    S = G * |F^-1[ exp(log |f| - <log |f|>) f / |f| ]|^2,    G a Gaussian.
+    S = G * |F^-1[ exp(log |f| - <log |f|>) f / |f| ]|^2 = G * |F^-1[ exp(-<log |f|>) f ]|^2,    G a Gaussian.
 
 As in the authors' code the picture has at most 64 cells a side and G a standard deviation of 2.5 of them, cut off after 5;
 beyond the border there is nothing. Frequencies next to the highest are the lowest here, where the authors repeat the border
@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import scipy.fft
 import torch
 from jaxtyping import Float32
 from torch import Tensor
@@ -23,6 +24,7 @@ from torch.nn.functional import interpolate
 
 from ...pairing.thumbnails import thumbnails
 from ...runtime.checks import check_array
+from ...runtime.devices import to_device
 
 SIDE = 64  # cells, at most
 _SIGMA, _REACH = 2.5 / SIDE, 5 / SIDE  # of the longer side
@@ -46,24 +48,30 @@ def spectral_map(images: Any) -> Float32[Tensor, "b gh gw"]:
     if x.ndim != 4:
         raise ValueError(f"images must have shape (b, c, h, w), got {tuple(x.shape)}")
     grey = thumbnails(x, SIDE).mean(1, dtype=torch.float32)
+    blurs = _blurs(*grey.shape[1:])
     if grey.device.type != "cpu":
-        return _residual(grey, torch, *(torch.from_numpy(blur).to(grey.device) for blur in _blurs(*grey.shape[1:])))
+        return _residual(grey, torch, torch.fft, *(to_device(blur, grey.device) for blur in blurs))
     # by NumPy: torch would wake its OpenMP threads for a few thousand values, and these spin where a decoder works
-    found: Any = _residual(grey.numpy(), np, *_blurs(*grey.shape[1:]))
-    return torch.from_numpy(found.astype(np.float32, copy=False))
+    return torch.from_numpy(_residual(grey.numpy(), np, scipy.fft, *blurs).astype(np.float32, copy=False))
 
 
-def _residual(grey: Any, xp: Any, over_rows: Any, over_columns: Any) -> Any:
-    """The saliency of greys (b, gh, gw) by ``numpy`` or ``torch``, whose functions have one meaning here."""
+def _residual(grey: Any, xp: Any, fft: Any, over_rows: Any, over_columns: Any) -> Any:
+    """The saliency of greys (b, gh, gw) by NumPy and SciPy or by torch, whose functions have one meaning here.
+
+    A real picture's spectrum has each number twice, f(-u, -v) being f(u, v) conjugated, so half of it is enough; what the
+    means of its first and last columns take from the other half is the columns next to them, upside down.
+    """
     least, most = xp.amin(grey, (1, 2)), xp.amax(grey, (1, 2))
     shows = (xp.isfinite(most - least) & (most - least > _EVEN * xp.maximum(abs(least), abs(most))))[:, None, None]
-    grey = xp.where(shows, grey, xp.zeros_like(grey))
-    spectrum = xp.fft.fft2(grey)
+    spectrum = fft.rfft2(xp.where(shows, grey, xp.zeros_like(grey)))
     size = abs(spectrum)
-    size = xp.maximum(size, _FAINT * xp.amax(size, (1, 2))[:, None, None] + xp.finfo(grey.dtype).tiny)
-    log = xp.log(size)
-    smooth = sum(xp.roll(log, (y, x), (1, 2)) for y in (-1, 0, 1) for x in (-1, 0, 1)) / 9
-    residual = xp.fft.ifft2(spectrum / size * xp.exp(log - smooth)).real
+    log = xp.log(xp.maximum(size, _FAINT * xp.amax(size, (1, 2))[:, None, None] + xp.finfo(grey.dtype).tiny))
+    log = log + xp.roll(log, 1, 1) + xp.roll(log, -1, 1)
+    width, half = grey.shape[2], log.shape[2]
+    beyond = [xp.roll(xp.flip(log[:, :, [-column % width]], (1,)), 1, 1) for column in (-1, half)]
+    log = xp.concatenate([beyond[0], log, beyond[1]], 2)
+    smooth = (log[:, :, :-2] + log[:, :, 1:-1] + log[:, :, 2:]) / 9
+    residual = fft.irfft2(spectrum * xp.exp(-smooth), tuple(grey.shape[1:]))  # exp(log |f|) f / |f| is f
     return xp.where(shows, over_rows @ (residual * residual) @ over_columns, xp.zeros_like(grey))
 
 

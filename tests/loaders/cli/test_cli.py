@@ -13,7 +13,7 @@ from loaders.cli.main import app
 from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, Switch
 from mixops.mixers.registry import REGISTRY, parse_mixer
 
-COMMANDS = ("check", "convert", "demo", "doctor", "preview", "train")
+COMMANDS = ("check", "convert", "demo", "doctor", "evaluate", "preview", "train")
 BENCHMARKS = ("ffcv", "kernels", "matching", "multimix", "pipeline", "plan", "puzzle")
 
 

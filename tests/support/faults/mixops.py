@@ -15,6 +15,10 @@ LOSS = ("mixops/test_losses.py",)
 TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers/test_contract.py")
 PIXELS = ("mixops/test_inputs.py",)
 CROPS = ("mixops/augment/test_crops.py",)
+CO_MIXUP = ("mixops/mixers/test_co_mixup.py",)
+ALIGN = ("mixops/embedding/test_align.py",)
+MEASURES = ("mixops/test_measures.py",)
+SEVERAL = ("mixops/mixers/test_several.py",)
 SALIENCY = ("mixops/mixers/test_spectral.py",)
 CUDA = ("mixops/kernels/test_blend_cuda.py",)
 
@@ -94,8 +98,30 @@ FAULTS = (
     Fault("concentrations take the words of the key", "mixops/embedding/dirichlet.py", "(positions, tuples), start=4)", "(positions, tuples))", ("mixops/test_streams.py",)),
     Fault("all partners of a plan that mixes nothing are one", "mixops/plan.py", "return cls(np.arange(batch_size), ones", "return cls(np.zeros(batch_size, np.int64), ones", ("pipelines/dali/test_plans.py",)),
     Fault("a box where the row's own image is salient", "mixops/mixers/cutmix.py", "(x[partner] for x in peaks(found))", "(x for x in peaks(found))", SALIENCY),
-    Fault("saliency of the amplitude, not of its residual", "mixops/mixers/saliency/spectral.py", "xp.exp(log - smooth)", "xp.exp(log)", SALIENCY),
+    Fault("saliency of the amplitude, not of its residual", "mixops/mixers/saliency/spectral.py", "xp.exp(-smooth)", "xp.exp(-0 * smooth)", SALIENCY),
     Fault("saliency of one image for all", "mixops/mixers/saliency/peaks.py", "values.argmax(1)", "values.argmax(1)[0]", SALIENCY),
     Fault("height and width of a peak exchanged", "mixops/mixers/saliency/peaks.py", "np.divmod(at, w)", "np.divmod(at, h)", SALIENCY),
+    Fault("ranks cut, not weighed anew", "mixops/mixers/multi/zeta.py", "series /= series.sum()", "series /= (np.arange(1.0, 257) ** -self.gamma).sum()", SEVERAL),
+    Fault("every source the same partner", "mixops/mixers/multi/base.py", "partner[rows[:, j - 1]]", "partner[rows[:, 0]]", SEVERAL),
+    Fault("Dirichlet of another concentration", "mixops/mixers/multi/dirichlet.py", "np.log1p(-u[..., 1]) / alpha", "np.log1p(-u[..., 1]) / (alpha + 1)", SEVERAL),
+    Fault("sources of joined plans in the first batch", "mixops/plan.py", "part.rows + start", "part.rows", SEVERAL),
+    Fault("what has no share of a sum takes part", "mixops/kernels/blend/eager.py", "torch.where(mask == 0, 0.0, mask * image)", "mask * image", SEVERAL),
+    Fault("third source is the second again", "mixops/kernels/blend/cpu_several.py", "r * float32(source[c + i])", "r * float32(source[b + i])", SEVERAL),
+    Fault("CUDA: every output of the first's shares", "mixops/kernels/blend/cuda_several.py", "tl.load(shares + output * S + s)", "tl.load(shares + b * K * S + s)", SEVERAL),
+    Fault("sparse targets of the first output", "mixops/apply/targets.py", "weights.permute(1, 2, 0, 3)", "weights[:, :, :1].expand_as(weights).permute(1, 2, 0, 3)", SEVERAL),
+    Fault("nothing is in demand", "mixops/kernels/co_mixup.py", "2 * gamma * others if others > threshold", "0 * gamma * others if others > threshold", CO_MIXUP),
+    Fault("the block above by the column beside", "mixops/kernels/co_mixup.py", "above = (state >> x) & 1", "above = (state >> max(x - 1, 0)) & 1", CO_MIXUP),
+    Fault("demand counts the output itself", "mixops/kernels/co_mixup.py", "count[first[o, p]] -= 0.5", "count[first[o, p]] -= 0.0", CO_MIXUP),
+    Fault("blocks of Co-Mixup turned round", "mixops/mixers/saliency/co_mixup.py", "share[rows] - self.eta", "share[rows[::-1]] - self.eta", CO_MIXUP),
+    Fault("columns of the coupling are shares, not rows", "mixops/embedding/align.py", "(cost + column).softmax(2)", "(cost + row).softmax(1)", ALIGN),
+    Fault("laid over the wrong map", "mixops/embedding/align.py", "align.shares(other, own).to(own.dtype) @ own", "align.shares(own, other).to(own.dtype) @ own", ALIGN),
+    Fault("images are aligned, too", "mixops/embedding/manifold.py", "self.align is not None and layer != 0", "self.align is not None", ALIGN),
+    Fault("ECE of borders in the bin above", "mixops/measures/calibration.py", 'side="left"', 'side="right"', MEASURES),
+    Fault("an attack in normalised units", "mixops/measures/attacks.py", "reach, stride = eps / spread, step / spread", "reach, stride = eps + 0 * spread, step + 0 * spread", MEASURES),
+    Fault("attacked images leave [0, 1]", "mixops/measures/attacks.py", "clean + reach).clamp(low, high)", "clean + reach)", MEASURES),
+    Fault("equal scores are thresholds of their own", "mixops/measures/out_of_distribution.py", "np.diff(score[order]) != 0", "np.diff(score[order]) < np.inf", MEASURES),
+    Fault("rows are pairs with themselves", "mixops/measures/geometry.py", "pairs += int(same.sum()) - len(squares)", "pairs += int(same.sum())", MEASURES),
+    Fault("variance without its mean", "mixops/measures/gradients.py", "squares / count - mean", "squares / count", MEASURES),
+    Fault("the object is corrupted, not its background", "mixops/measures/background.py", "torch.where(inside, x, x[other])", "torch.where(inside, x[other], x)", MEASURES),
     Fault("the compiler traces the draw", "mixops/runtime/uncompiled.py", "if torch.compiler.is_compiling():", "if False:", ("mixops/test_call.py",)),
 )  # fmt: skip
