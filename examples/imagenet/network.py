@@ -66,7 +66,8 @@ class Network(nn.Module):
         return F.binary_cross_entropy_with_logits(logits, targets)
 
     def _interpolates_embeddings(self, key: Key) -> bool:
-        return float(key.uniform(Stream.LAYER, (1,))[0]) < self.recipe.multimix_prob
+        always = self.recipe.multimix_prob == 1  # then nothing is drawn, which a compiler could not follow
+        return always or float(key.uniform(Stream.LAYER, (1,))[0]) < self.recipe.multimix_prob
 
     def _multimix_loss(self, first: Tensor, last: Tensor, targets: Tensor, key: Key, teacher: nn.Module | None) -> Tensor:
         seen = None

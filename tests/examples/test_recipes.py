@@ -234,6 +234,13 @@ def test_draws_have_the_parameters_of_torchvisions() -> None:
     assert recipe.mixing == Switch([MixUp(0.2), CutMix(1.0)], draw="batch")
 
 
+def test_draws_of_deit_3() -> None:
+    recipe = read("deit3_small")
+    assert parse_augment(recipe.augment) == parse_augment("ThreeAugment(color_jitter=0.3)")
+    assert data_law(recipe) == mixops.RandomResizedCrop((0.08, 1.0), (3 / 4, 4 / 3), "bicubic")
+    assert recipe.mixing == Switch([MixUp(0.8), CutMix(1.0)], draw="batch")
+
+
 @pytest.mark.parametrize(
     ("name", "mixer"),
     {
@@ -435,6 +442,9 @@ def test_losses_are_those_of_the_peers() -> None:
     peer = BinaryCrossEntropy(smoothing=0.0, target_threshold=0.2)
     torch.testing.assert_close(a2.loss(logits, targets), peer(logits, targets))
     torch.testing.assert_close(a2.loss(logits, torch.arange(5)[[0, 1, 2, 3, 4, 0]]), peer(logits, torch.arange(6) % 5))
+    deit3 = network(read("deit3_small", "--model", "test_vit"), 5)
+    expected = nn.BCEWithLogitsLoss()(logits, targets.gt(0.0).type(targets.dtype))  # as DeiT III's engine.py has it
+    torch.testing.assert_close(deit3.loss(logits, targets), expected)
     deit = network(read("deit_small", "--model", "test_vit"), 5)
     smoothed = targets * 0.9 + 0.1 / 5  # as timm's Mixup makes them
     torch.testing.assert_close(deit.loss(logits, targets), SoftTargetCrossEntropy()(logits, smoothed))

@@ -22,6 +22,7 @@ RANKS = ("loaders/test_ranks.py",)
 THREAD = ("loaders/test_worker_thread.py",)
 ARGUMENTS = ("loaders/test_arguments.py",)
 CONVERT = ("loaders/cli/test_convert.py",)
+TIMM, CLASSES, SAMPLING = ("loaders/test_moving_from_timm.py",), ("loaders/test_classes.py",), ("loaders/test_sampling.py",)
 
 # one line a fault
 # ruff: noqa: E501
@@ -59,5 +60,10 @@ FAULTS = (
     Fault("loader: the thread dies without a word", "loaders/worker_thread.py", "end = _End(error)", "end = _End(None)", THREAD),
     Fault("loader: validation resizes to the shorter side", "mixops/augment/crops.py", "round(max(size) / 0.875)", "round(min(size) / 0.875)", ARGUMENTS),
     Fault("loader: every rank takes all processors", "loaders/arguments.py", "// (int(ranks) if ranks.isdigit() else 1)", "// 1", ARGUMENTS),
+    Fault("loader: mixes although it is switched off", "loaders/step.py", "UNMIXED = MixUp(1.0, prob=0.0)", "UNMIXED = MixUp(1.0)", TIMM),
+    Fault("loader: the switch waits for another schedule", "loaders/image_loader.py", "(was.schedule, was.mixer) != (planner.schedule, planner.mixer)", "was.schedule != planner.schedule", TIMM),
+    Fault("loader: the mixer's smoothing is forgotten", "loaders/arguments.py", "0.0 if mixer is None else mixer.smoothing", "0.0", TIMM),
+    Fault("loader: as many classes are the same classes", "loaders/classes.py", "if list(train) == list(val):", "if len(train) == len(val):", CLASSES),
+    Fault("loader: views that do not divide a batch take samples of the next", "loaders/sampling.py", "full = -(-batch_size // self.views)", "full = batch_size // self.views", SAMPLING),
     Fault("convert: overwrites what was made meanwhile", "loaders/cli/convert.py", "os.link(part, out)", "os.replace(part, out)", CONVERT),
 )  # fmt: skip

@@ -124,4 +124,8 @@ FAULTS = (
     Fault("variance without its mean", "mixops/measures/gradients.py", "squares / count - mean", "squares / count", MEASURES),
     Fault("the object is corrupted, not its background", "mixops/measures/background.py", "torch.where(inside, x, x[other])", "torch.where(inside, x[other], x)", MEASURES),
     Fault("the compiler traces the draw", "mixops/runtime/uncompiled.py", "if torch.compiler.is_compiling():", "if False:", ("mixops/test_call.py",)),
+    Fault("mixers: timm's switch the other way round", "mixops/mixers/timm.py", "[1 - switch_prob, switch_prob]", "[switch_prob, 1 - switch_prob]", ("mixops/mixers/test_timm_mixup.py",)),
+    Fault("mixers: timm's uncorrected lambda is corrected", "mixops/mixers/timm.py", '"mask" if correct_lam else "sampled"', '"mask"', ("mixops/mixers/test_timm_mixup.py",)),
+    Fault("mixers: a call forgets the mixer's smoothing", "mixops/mixers/base.py", "smoothing = self.smoothing if smoothing is None else smoothing", "smoothing = smoothing or 0.0", ("mixops/mixers/test_timm_mixup.py",)),
+    Fault("mixers: a call's smoothing of 0 is none", "mixops/mixers/base.py", "smoothing = self.smoothing if smoothing is None else smoothing", "smoothing = smoothing or self.smoothing", ("mixops/mixers/test_timm_mixup.py",)),
 )  # fmt: skip
