@@ -106,7 +106,7 @@ def answer(net: nn.Module, loader: ImageLoader, *, attack: bool, describe: str, 
     """Runs the model over all images. Labels of images that it does not ``know`` are not its classes."""
     rows: list[tuple[Tensor, ...]] = []
     attacked: dict[str, list[Tensor]] = {}
-    normal = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    normal: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     with Progress(console=Console(stderr=True), transient=True) as progress, _embedding(net) as seen:
         for images, labels in progress.track(loader, total=len(loader), description=describe):
             with torch.no_grad():
@@ -122,8 +122,9 @@ def answer(net: nn.Module, loader: ImageLoader, *, attack: bool, describe: str, 
                 ):
                     with torch.no_grad():
                         attacked.setdefault(name, []).append((net(changed).argmax(1) == labels).cpu())
-    columns = [torch.cat(column) for column in zip(*rows, strict=True)]
-    return Answers(*columns, {name: torch.cat(right) for name, right in attacked.items()})
+    embedding, confidence, labels, right, right_in_five = (torch.cat(column) for column in zip(*rows, strict=True))
+    under = {name: torch.cat(parts) for name, parts in attacked.items()}
+    return Answers(embedding, confidence, labels, right, right_in_five, under)
 
 
 @contextmanager

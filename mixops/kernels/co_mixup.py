@@ -77,7 +77,7 @@ def expand(cost, n, beta, bonus, a, b, first, second):
         if (state >> x) & 1 and (first[p] != a or second[p] != b):
             first[p], second[p] = a, b
             changed = True
-        state = (state & ~(1 << x)) | (np.int64(came[p, state]) << x)
+        state = (state & ~(1 << x)) | (np.int64(came[p, state]) << x)  # type: ignore[assignment]
     return changed
 
 

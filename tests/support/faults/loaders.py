@@ -37,7 +37,7 @@ FAULTS = (
     Fault("loader: crops by the row of a rank", "loaders/step.py", "Key(schedule.seed, epoch, step), schedule.rows(step)", "Key(schedule.seed, epoch, step), np.arange(len(ids) // self.views)", STEP),
     Fault("loader: crops of another step", "loaders/step.py", "Key(schedule.seed, epoch, step), schedule.rows(step)", "Key(schedule.seed, epoch), schedule.rows(step)", STEP),
     Fault("loader: all groups are mixed alike", "loaders/step.py", "Key(self.schedule.seed, epoch, step, group.index)", "Key(self.schedule.seed, epoch, step)", STEP),
-    Fault("loader: groups see the first one's images", "loaders/step.py", "at += group.size", "at += 0", STEP),
+    Fault("loader: groups see the first one's images", "loaders/step.py", "            at += size\n", "            at += 0\n", STEP),
     Fault("loader: a replacement keeps the bad file's window", "loaders/step.py", "ids=ids, crops=self._crops(plan.epoch, plan.step, ids), rejected", "ids=ids, rejected", STEP),
     Fault("loader: one row of several is read again", "loaders/read_ahead.py", "self._submit(changed)", "self._submit(changed[:1])", AHEAD),
     Fault("loader: reads further ahead than told", "loaders/read_ahead.py", "len(queue) <= config.prefetch", "len(queue) <= config.prefetch + 1", AHEAD),

@@ -26,7 +26,7 @@ CUDA = ("mixops/kernels/test_blend_cuda.py",)
 # ruff: noqa: E501
 FAULTS = (
     Fault("label from the wrong side, dense", "mixops/apply/targets.py", "labels[:, None]] += weight", "labels[:, None]] += 1 - weight", TARGETS),
-    Fault("label from the wrong side, on devices", "mixops/apply/targets.py", "((own, weight), (own[partner], 1 - weight))", "((own, 1 - weight), (own[partner], weight))", TARGETS),
+    Fault("label from the wrong side, on devices", "mixops/apply/targets.py", "[(own, weight), (own[partner], 1 - weight)]", "[(own, 1 - weight), (own[partner], weight)]", TARGETS),
     Fault("label from the wrong side, soft", "mixops/apply/targets.py", "shares(weight, labels[:, None], labels[partner][:, None])", "shares(weight, labels[partner][:, None], labels[:, None])", TARGETS),
     Fault("label from the wrong side, sparse", "mixops/apply/targets.py", "torch.cat([weight, 1 - weight], -1)", "torch.cat([1 - weight, weight], -1)", TARGETS),
     Fault("same class assigned, not added", "mixops/apply/targets.py", "labels[plan.partner][:, None]] += (1 - weight)", "labels[plan.partner][:, None]] = (1 - weight)", TARGETS),
@@ -62,12 +62,12 @@ FAULTS = (
     Fault("rank forgotten in the key", "mixops/key.py", "[block, self.rank, self.step, self.epoch]", "[block, 0, self.step, self.epoch]", DRAWING),
     Fault("epoch forgotten in the key", "mixops/key.py", "[block, self.rank, self.step, self.epoch]", "[block, self.rank, self.step, 0]", DRAWING),
     Fault("streams share their words", "mixops/key.py", "[self.seed, stream]", "[self.seed, 0]", DRAWING),
-    Fault("switch takes labels from another member", "mixops/mixers/switch.py", "for plan in plans])[choice, rows]", "for masks in drawn])[choice if name != 'weight' else 0 * choice, rows]", DRAWING),
+    Fault("switch takes labels from another member", "mixops/mixers/switch.py", "        np.stack([getattr(plan, name) for plan in plans])[choice, rows] for name in (", "        np.stack([getattr(plan, name) for plan in plans])[choice if name != 'weight' else 0 * choice, rows] for name in (", DRAWING),
     Fault("switch ignores its weights", "mixops/mixers/switch.py", "np.cumsum(np.asarray(self.weights))", "np.cumsum(np.ones(len(self.weights)))", DRAWING),
     Fault("FMix label is the mean of another cut", "mixops/mixers/fmix.py", "return masks.reshape(u, k, height, width), counts / pixels", "return masks.reshape(u, k, height, width), counts / (pixels + 1)", DRAWING),
     Fault("joined plans point into the first batch", "mixops/plan.py", "plan.partner + start", "plan.partner", TARGETS),
     Fault("JSON keeps six digits", "mixops/plan.py", "None if array is None else array.tolist()", "None if array is None else array.round(6).tolist()", TARGETS),
-    Fault("accuracy forgets the partner", "mixops/plan.py", "guess == label[self.partner]", "guess == label", TARGETS),
+    Fault("accuracy forgets the partner", "mixops/plan.py", "label = label[self.sources]", "label = label[:, None]", TARGETS),
     Fault("uint8 truncated", "mixops/kernels/blend/eager.py", "mixed.round_().clamp_(0, 255)", "mixed.clamp_(0, 255)", PIXELS),
     Fault("uint8 scaled by 1/256", "mixops/apply/normalisation.py", "unit = 255.0 if", "unit = 256.0 if", PIXELS),
     Fault("mean not divided by std", "mixops/apply/normalisation.py", "1 / (unit * s), -m / s", "1 / (unit * s), -m", PIXELS),
