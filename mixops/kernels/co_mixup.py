@@ -71,13 +71,13 @@ def expand(cost, n, beta, bonus, a, b, first, second):
                     after[new] = value
                     came[p, new] = above
         best[:] = after
-    state, changed = np.argmin(best), False
+    state, changed = np.argmin(best), False  # type: ignore[assignment]  # of the loop above
     for p in range(n * n - 1, -1, -1):
         x = p % n
         if (state >> x) & 1 and (first[p] != a or second[p] != b):
             first[p], second[p] = a, b
             changed = True
-        state = (state & ~(1 << x)) | (np.int64(came[p, state]) << x)  # type: ignore[assignment]
+        state = (state & ~(1 << x)) | (np.int64(came[p, state]) << x)
     return changed
 
 
