@@ -3,7 +3,9 @@
     theta' <- decay * theta' + (1 - decay) * theta
 
 Every rank of a distributed run averages its own copy of the same parameters, so nothing is communicated. The copy is taken
-of the model itself, not of what DistributedDataParallel or torch.compile wraps around it.
+of the model itself, not of what DistributedDataParallel or torch.compile wraps around it. torch's ``AveragedModel`` does the
+same arithmetic, but its first update forgets the copy, and it averages counters, which a batch norm of cumulative statistics
+divides by.
 """
 
 from __future__ import annotations

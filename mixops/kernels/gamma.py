@@ -10,11 +10,8 @@ still rejected has none to come: compiled code that never ends cannot be interru
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import float32, int32, types, uint32, uint64
-from numba.extending import intrinsic
+from numba import float32, int32, uint32, uint64
 
 from ..runtime.jit import njit
 
@@ -22,28 +19,6 @@ _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
 _LEAST = float32(1e-37)  # no variate is zero: a row of weights always has a sum
 _ATTEMPTS = 64  # a variate is accepted with 95 % at least, at each
 _NORMAL, _BOOST, _EXPONENTIAL = uint32(0), uint32(1 << 30), uint32(2 << 30)  # a counter's use, plus the attempt
-
-
-@intrinsic  # type: ignore[misc]
-def _as_int(_: Any, value: Any) -> Any:
-    """The bits of a float32 as int32."""
-    from llvmlite import ir
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.int32(types.float32), generate
-
-
-@intrinsic  # type: ignore[misc]
-def _as_float(_: Any, value: Any) -> Any:
-    """The float32 that has the bits of an int32."""
-    from llvmlite import ir
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
 
 
 @njit(inline="always")
@@ -67,9 +42,9 @@ def _uniform(word):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _log(x):  # type: ignore[no-untyped-def]
     """Natural logarithm of a normal positive float32 (Cephes logf); libm's is not compiled to vectors."""
-    i = _as_int(x)
+    i = np.float32(x).view(np.int32)
     e = ((i >> int32(23)) & int32(255)) - int32(126)
-    m = _as_float((i & int32(0x7FFFFF)) | int32(0x3F000000))
+    m = np.int32((i & int32(0x7FFFFF)) | int32(0x3F000000)).view(np.float32)
     low = m < float32(0.70710678)
     e = e - int32(1) if low else e
     m = (m + m if low else m) - float32(1)
@@ -97,7 +72,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     y = y * r + float32(4.1665795894e-2)
     y = y * r + float32(1.6666665459e-1)
     y = y * r + float32(5.0000001201e-1)
-    return (y * r * r + r + float32(1)) * _as_float((n + int32(127)) << int32(23))
+    return (y * r * r + r + float32(1)) * np.int32((n + int32(127)) << int32(23)).view(np.float32)
 
 
 @njit(inline="always")

@@ -45,26 +45,6 @@ _CONVERTS = numba.config.CPU_NAME is None and (
 
 
 @intrinsic
-def _bits(_: Any, value: Any) -> Any:
-    """The bits of a float32 as int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.int32(types.float32), generate
-
-
-@intrinsic
-def _float(_: Any, value: Any) -> Any:
-    """The float32 that has the bits of an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
-@intrinsic
 def _half(_: Any, value: Any) -> Any:
     """The bits of a float32 rounded to float16."""
 
@@ -325,7 +305,7 @@ def _to_float16(row, out):
 def _to_bfloat16(row, out):
     """Round half to even."""
     for i in range(row.size):
-        u = uint32(_bits(row[i]))
+        u = uint32(np.float32(row[i]).view(np.int32))
         rounded = (u + uint32(0x7FFF) + ((u >> uint32(16)) & uint32(1))) >> uint32(16)
         out[i] = np.uint16(rounded if row[i] == row[i] else uint32(0x7FC0))
 
@@ -334,7 +314,7 @@ def _to_bfloat16(row, out):
 def _to_uint8(row, out):
     """Round half to even: adding 2**23 leaves the integer in the low bits."""
     for i in range(row.size):
-        out[i] = np.uint8(_bits(row[i] + float32(8388608.0)) & int32(255))
+        out[i] = np.uint8(np.float32(row[i] + float32(8388608.0)).view(np.int32) & int32(255))
 
 
 @njit()
@@ -352,7 +332,7 @@ def _bell(a, centre, lo, hi, out, j):
         p = p * f + float32(2.4022648e-1)
         p = p * f + float32(6.9314720e-1)
         p = p * f + float32(1.0)
-        value = _float(int32(_bits(p) + int32(_bits(shifted) << int32(23))))
+        value = np.int32(np.float32(p).view(np.int32) + int32(np.float32(shifted).view(np.int32) << int32(23))).view(np.float32)
         out[j, t] = value if lo <= float32(t) < hi else float32(0.0)
 
 
