@@ -12,16 +12,19 @@ from importlib.util import find_spec
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mixops import CutMix, GMix, HMix, Key, MixUp, mix_images
+from mixops import CutMix, GMix, HMix, Key, MixUp, augment_images, mix_images
 from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
+from mixops.augment.registry import parse_augment
 from mixops.mixers.base import Mixer
 
 from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
 from .measure import Report, alternate, conditions, quartiles, rate, relative
 
+AUGMENTATIONS = ("TrivialAugmentWide", "RandAugment", "rand-m9-mstd0.5-inc1", "ThreeAugment")
 COLUMNS = ("path", "mixer", "K", "result", "ms", "images/s", "GB/s", "times copy", "share of the copy's GB/s")
 
 
@@ -71,6 +74,21 @@ def kernel_path(mixer: Mixer, images: list[Tensor], layout: str, dtype: torch.dt
     return Contestant("kernel (numba)", type(mixer).__name__, k, result, dtype, torch.uint8, call)
 
 
+def augment_path(name: str, images: list[Tensor]) -> Contestant:
+    """An augmentation's kernels, its plans drawn before, from one memory into another."""
+    b, _, h, w = images[0].shape
+    augmentation = parse_augment(name)
+    plans = [augmentation.draw(Key(step=i), np.arange(b), (h, w)) for i in range(8)]  # of one batch each its own cost
+    pixels = [x.permute(0, 2, 3, 1).contiguous() for x in images]
+    sets = cycle([(pixels[i % len(pixels)], torch.empty_like(pixels[0]), plan) for i, plan in enumerate(plans)])
+
+    def call() -> object:
+        x, out, plan = next(sets)
+        return augment_images(x, plan, out=out)
+
+    return Contestant("augmentation (numba)", name, 1, "uint8 NHWC", torch.uint8, torch.uint8, call)
+
+
 def whole_path(mixer: Mixer, images: list[Tensor], labels: Tensor, backend: Any) -> Contestant:
     """The same as a contestant."""
     name = "eager torch, with plan and targets" if backend == "eager" else "mixstage, with plan and targets"
@@ -90,6 +108,8 @@ def paths(batch: int, size: int) -> Iterator[Contestant]:
         yield kernel_path(HMix(interpolations=k), images, "NCHW", torch.float32)
         for dtype in (torch.float16, torch.bfloat16, torch.uint8):
             yield kernel_path(HMix(interpolations=k), images, "NHWC", dtype)
+    for name in AUGMENTATIONS:
+        yield augment_path(name, images)
     for mixer in (MixUp(), CutMix()):
         yield whole_path(mixer, images, labels, None)
         yield whole_path(mixer, images, labels, "eager")

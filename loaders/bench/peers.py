@@ -21,6 +21,7 @@ from mixops.mixers.base import Mixer
 from ..image_loader import ImageLoader
 
 Batches = Callable[[], Any]  # an epoch: an iterable of (images, targets)
+Stages = Callable[[], tuple[list[Any], list[Any]]]  # v2 transforms of PIL images, and of normalised tensors
 _MEAN255 = [255 * value for value in IMAGENET_MEAN]
 _STD255 = [255 * value for value in IMAGENET_STD]
 
@@ -38,12 +39,12 @@ class Setting:
 
 
 @contextmanager
-def mixstage(setting: Setting, backend: Any, mixer: Mixer | None) -> Generator[Batches, None, None]:
+def mixstage(setting: Setting, backend: Any, mixer: Mixer | None, augment: Any = None) -> Generator[Batches, None, None]:
     """This package's loader."""
     root = setting.beton if backend == "ffcv" else setting.folder
     with ImageLoader(
         root, backend=backend, batch_size=setting.batch_size, size=setting.size, mixer=mixer, device=setting.device,
-        num_threads=setting.cores,
+        num_threads=setting.cores, augment=augment,
     ) as loader:  # fmt: skip
         yield lambda: loader
 
@@ -62,14 +63,15 @@ class V2Mix:
 
 
 @contextmanager
-def torchvision_loader(setting: Setting, mixing: bool) -> Generator[Batches, None, None]:
+def torchvision_loader(setting: Setting, mixing: bool, stages: Stages | None = None) -> Generator[Batches, None, None]:
     """``DataLoader(ImageFolder)`` with v2 transforms, as many worker processes as there are cores."""
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
+    before, behind = ([], []) if stages is None else stages()
     transform = v2.Compose([
-        v2.RandomResizedCrop(setting.size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor(),
-        v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        v2.RandomResizedCrop(setting.size, antialias=True), v2.RandomHorizontalFlip(), *before, v2.PILToTensor(),
+        v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD), *behind,
     ])  # fmt: skip
     dataset = ImageFolder(setting.folder, transform)
     loader: Any = torch.utils.data.DataLoader(

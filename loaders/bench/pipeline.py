@@ -1,8 +1,9 @@
 """``mixstage bench pipeline``: images/s of every backend with and without mixing, against what people use today.
 
-Four parts, each a table: ``loaders`` (every loader alone, against torchvision's DataLoader, plain DALI, plain FFCV and
-decoding alone), ``mixers`` (what each mixer and each K costs), ``cores`` (1, 2, 4, ... of them) and ``training`` (a step on
-a batch that is there already, the loader alone, and both together). ``epoch_timing`` says what is timed.
+Five parts, each a table: ``loaders`` (every loader alone, against torchvision's DataLoader, plain DALI, plain FFCV and
+decoding alone), ``mixers`` (what each mixer and each K costs), ``augment`` (what each policy costs), ``cores`` (1, 2, 4, ...
+of them) and ``training`` (a step on a batch that is there already, the loader alone, and both together). ``epoch_timing``
+says what is timed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .measure import Report
 from .peers import Setting
 from .photos import write_photos
 from .pipeline_alone import measure_loaders, measure_mixers
+from .pipeline_augment import measure_augmentation
 from .pipeline_cores import measure_cores, run_with_cores
 from .pipeline_training import measure_training
 
@@ -35,6 +37,7 @@ class Part(str, Enum):
 
     LOADERS = "loaders"
     MIXERS = "mixers"
+    AUGMENT = "augment"
     CORES = "cores"
     TRAINING = "training"
 
@@ -54,8 +57,8 @@ def pipeline(
 ) -> None:
     """Measure the loaders: images/s with and without mixing, against torchvision, plain DALI, plain FFCV and decoding."""
     parts = part or list(Part)
-    if only and not {*parts} <= {Part.LOADERS, Part.MIXERS}:
-        raise typer.BadParameter("only takes contestants of --part loaders or mixers", param_hint="--only")
+    if only and not {*parts} <= {Part.LOADERS, Part.MIXERS, Part.AUGMENT}:
+        raise typer.BadParameter("only takes contestants of --part loaders, mixers or augment", param_hint="--only")
     if cores and cores < usable_processors():
         raise typer.Exit(run_with_cores(cores, sys.argv))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -68,7 +71,8 @@ def pipeline(
             convert(folder, beton)
         measures: dict[Part, Callable[[Setting, int], Report]] = {
             Part.LOADERS: partial(measure_loaders, only=only), Part.MIXERS: partial(measure_mixers, only=only),
-            Part.CORES: measure_cores, Part.TRAINING: measure_training,
+            Part.AUGMENT: partial(measure_augmentation, only=only), Part.CORES: measure_cores,
+            Part.TRAINING: measure_training,
         }  # fmt: skip
         for chosen in parts:
             report = measures[chosen](setting, rounds)

@@ -12,7 +12,7 @@ from . import peers
 from .epoch_timing import Open, measure_epochs
 from .measure import Report, quartiles
 from .peers import Setting
-from .pipeline_table import DECODE, MIXED, TORCHVISION, UNMIXED, speed, table
+from .pipeline_table import DECODE, MIXED, TORCHVISION, UNMIXED, chosen, speed, table
 
 
 def measure_loaders(setting: Setting, rounds: int, only: Sequence[str] | None = None) -> Report:
@@ -32,7 +32,7 @@ def measure_loaders(setting: Setting, rounds: int, only: Sequence[str] | None = 
         cases["FFCV, its own ImageMixup"] = lambda: peers.plain_ffcv(setting, mixing=True)
         cases["mixstage ffcv, no mixing"] = lambda: peers.mixstage(setting, "ffcv", None)
         cases["mixstage ffcv, HMix"] = lambda: peers.mixstage(setting, "ffcv", HMix())
-    cases = _chosen(cases, only)
+    cases = chosen(cases, only)
     rates = measure_epochs(setting, cases, rounds, "loaders alone")
     columns = ["loader", "images/s", "x torchvision with mixing", "x same loader without mixing", "x plain DALI"]
     unmixed = {MIXED: UNMIXED, "mixstage ffcv, HMix": "mixstage ffcv, no mixing",
@@ -55,7 +55,7 @@ def measure_mixers(setting: Setting, rounds: int, only: Sequence[str] | None = N
     cases: dict[str, Open] = {"none": lambda: peers.mixstage(setting, "dali", None)}
     cases |= {repr(mixer): partial(peers.mixstage, setting, "dali", mixer) for mixer in mixers}
     cases["none, a second time"] = cases["none"]
-    cases = _chosen(cases, only)
+    cases = chosen(cases, only)
     rates = measure_epochs(setting, cases, rounds, "mixers")
     rows = [[name, quartiles(rates[name]), speed(rates, name, "none")] for name in cases]
     notes = [
@@ -63,10 +63,3 @@ def measure_mixers(setting: Setting, rounds: int, only: Sequence[str] | None = N
         "how much two equal loaders differ here."
     ]
     return table("Mixers in the DALI loader", setting, ["mixer", "images/s", "x without mixing"], rows, notes)
-
-
-def _chosen(cases: dict[str, Open], only: Sequence[str] | None) -> dict[str, Open]:
-    unknown = set(only or ()) - set(cases)
-    if unknown:
-        raise ValueError(f"only must be names of {', '.join(cases)}, got {', '.join(sorted(unknown))}")
-    return {name: case for name, case in cases.items() if only is None or name in only}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from .epoch_timing import Open
 from .measure import Quartiles, Report, conditions, quartiles
 from .peers import Setting
 
@@ -19,6 +21,14 @@ def table(title: str, setting: Setting, columns: list[str], rows: list[list[Any]
     about = f"{setting.device}, {setting.cores} processors, batches of {setting.batch_size}, {setting.size} pixels"
     notes = ["Medians (and quartiles) of alternated rounds.", *notes]
     return Report(f"{title}, {about}", columns, rows, conditions(_PACKAGES), notes)
+
+
+def chosen(cases: dict[str, Open], only: Sequence[str] | None) -> dict[str, Open]:
+    """The cases named in ``only``, by default all. Raises ``ValueError`` for other names."""
+    unknown = set(only or ()) - set(cases)
+    if unknown:
+        raise ValueError(f"only must be names of {', '.join(cases)}, got {', '.join(sorted(unknown))}")
+    return {name: case for name, case in cases.items() if only is None or name in only}
 
 
 def speed(rates: dict[str, Any], name: str, unit: str | None) -> Quartiles | None:

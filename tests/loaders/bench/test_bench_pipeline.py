@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
+from PIL import Image
 from support.images import make_jpeg_folder
 from typer.testing import CliRunner
 
@@ -20,7 +22,10 @@ from loaders.bench.epoch_timing import measure_epochs
 from loaders.bench.peers import Setting
 from loaders.bench.photos import photo, write_photos
 from loaders.bench.pipeline import pipeline
+from loaders.bench.pipeline_augment import NONE, POLICIES
 from loaders.bench.pipeline_table import speed
+from mixops import Key
+from mixops.augment import as_augmentation
 
 
 def test_photographs(tmp_path: Path) -> None:
@@ -111,7 +116,7 @@ def test_all_tables(tmp_path: Path) -> None:
         "--out", str(tmp_path), "--json", str(tmp_path / "all.json"))  # fmt: skip
     titles = [report["title"] for report in json.loads((tmp_path / "all.json").read_text())]
     assert [title.split(",")[0].split(" over")[0] for title in titles] == [
-        "Loaders alone", "Mixers in the DALI loader", "Loaders alone", "Training",
+        "Loaders alone", "Mixers in the DALI loader", "Augmentation", "Loaders alone", "Training",
     ]  # fmt: skip
     assert "| what | measured | on |" in claims(tmp_path) and "DALI loader with mixing" in claims(tmp_path)
 
@@ -138,3 +143,38 @@ def test_only_some_contestants(tmp_path: Path) -> None:
         run(str(root), *options, "--only", "HMix")
     with pytest.raises(AssertionError, match="only takes contestants of --part"):
         run(str(root), *options[:1], "training", *options[2:], "--only", "none")
+
+
+def test_augmentation_table(tmp_path: Path) -> None:
+    """A policy beside the loader without, and beside torchvision's with the same."""
+    for name in ("nvidia.dali", "torchvision"):
+        pytest.importorskip(name)
+    root = make_jpeg_folder(tmp_path / "images", 16, classes=2)
+    options = ["--part", "augment", "--batch-size", "4", "--size", "32", "--rounds", "1", "--device", "cpu"]
+    names = [NONE, "mixstage dali, RandAugment(2, 9)", "torchvision DataLoader, RandAugment(2, 9)"]
+    only = [word for name in names for word in ("--only", name)]
+    run(str(root), *options, *only, "--json", str(tmp_path / "some.json"))
+    (report,) = json.loads((tmp_path / "some.json").read_text())
+    none, ours, theirs = report["rows"]
+    assert [none["loader"], ours["loader"], theirs["loader"]] == names
+    assert none["x no augmentation"]["median"] == 1.0 and ours["x no augmentation"]["median"] > 0
+    ratio = ours["images/s"]["median"] / theirs["images/s"]["median"]
+    assert ours["x torchvision with the same policy"]["median"] == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+def test_policies_are_those_that_are_named(policy: Any) -> None:
+    """Both sides take the images that loaders give them."""
+    for name in ("torchvision", "timm"):
+        pytest.importorskip(name)
+    before, behind = policy.theirs()
+    image = Image.fromarray(photo(1)[:64, :64])
+    for stage in before:
+        image = stage(image)
+    assert image.size == (64, 64)
+    pixels = torch.zeros(3, 64, 64)
+    for stage in behind:
+        pixels = stage(pixels)
+    assert pixels.shape == (3, 64, 64)
+    plan = as_augmentation(policy.ours).draw(Key(), np.arange(4), (64, 64))
+    assert plan.box.shape[1] == len(behind)
