@@ -1,4 +1,4 @@
-"""Mixing inside anybody's NVIDIA DALI pipeline, and the graph that decodes for the loader.
+"""Augmenting and mixing inside anybody's NVIDIA DALI pipeline, and the graph that decodes for the loader.
 
     @pipeline_def(batch_size=256, num_threads=8, device_id=0, enable_checkpointing=True)
     def train(plans):
@@ -14,9 +14,12 @@
 The loader draws its plans itself; ``plan_source`` is for pipelines that nobody draws for.
 """
 
+from .augment import augment
+from .augment_plans import AugmentSource
 from .plans import PlanSource
 from .stage import mix
 
 plan_source = PlanSource
+augment_source = AugmentSource
 
-__all__ = ["PlanSource", "mix", "plan_source"]
+__all__ = ["AugmentSource", "PlanSource", "augment", "augment_source", "mix", "plan_source"]
