@@ -25,10 +25,13 @@ RESULTS = {"float16": ("fp16", 2), "float32": ("fp32", 4)}
 SIZES = ("i32",) * 4 + ("i64",) + ("i32",) * 3  # of chunks and planes
 
 
-def compiled(kernel: Any, capability: int, types: tuple[str, ...], num_warps: int, **constants: Any) -> dict[str, Any]:
+def compiled(
+    kernel: Any, capability: int, types: tuple[str, ...], num_warps: int, fused: bool = True, **constants: Any
+) -> dict[str, Any]:
     """What Triton makes of a kernel for a device of some compute capability, by stage: "ptx", "sass" and others.
 
-    ``types`` are those of the arguments before the ``constants``, as Triton writes them. Memory of images is taken to be
+    ``types`` are those of the arguments before the ``constants``, as Triton writes them; ``fused`` says whether products and
+    sums may be. Memory of images is taken to be
     aligned, as that of whole batches is.
     """
     import triton
@@ -45,7 +48,7 @@ def compiled(kernel: Any, capability: int, types: tuple[str, ...], num_warps: in
         kernel, signature, {(kernel.arg_names.index(name),): value for name, value in constants.items()}, aligned
     )
     found: dict[str, Any] = triton.compile(
-        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": num_warps}
+        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": num_warps, "enable_fp_fusion": fused}
     ).asm
     return found
 

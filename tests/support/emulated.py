@@ -20,19 +20,21 @@ TYPES = {
 class Emulated:
     """Takes a kernel's place: ``kernel[grid](*arguments, **constants)``."""
 
-    def __init__(self, kernel: Any, capability: int) -> None:
-        self.kernel, self.capability = kernel, capability
+    def __init__(self, kernel: Any, capability: int, *, alone: bool = False) -> None:
+        self.kernel, self.capability, self.alone = kernel, capability, alone
 
-    def __getitem__(self, grid: tuple[int, int, int]) -> Callable[..., None]:
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         return partial(self._run, grid)
 
-    def _run(self, grid: tuple[int, int, int], *arguments: Any, num_warps: int, **constants: Any) -> None:
+    def _run(
+        self, grid: tuple[int, ...], *arguments: Any, num_warps: int, enable_fp_fusion: bool = True, **constants: Any
+    ) -> None:
         types = tuple(_type(value) for value in arguments)
-        ptx = compiled(self.kernel, self.capability, types, num_warps, **constants)["ptx"]
+        ptx = compiled(self.kernel, self.capability, types, num_warps, enable_fp_fusion, **constants)["ptx"]
         memory = Memory([value for value in arguments if isinstance(value, torch.Tensor)])
         addresses = iter(memory.address.tolist())
         values = [next(addresses) if isinstance(value, torch.Tensor) else value for value in arguments]
-        execute(ptx, grid, 32 * num_warps, values, memory)
+        execute(ptx, grid, 32 * num_warps, values, memory, alone=self.alone)
 
 
 def _type(value: torch.Tensor | int) -> str:

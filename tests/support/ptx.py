@@ -2,7 +2,8 @@
 
 Registers are NumPy arrays with one element a thread, memory is one array of bytes, and an access to bytes that nobody has
 allocated is an error. Threads go the same way and share no memory in the kernels that this is for, so the order among them
-does not matter. Rounding is that of a device but for ``fma``, which rounds twice, and ``ex2``, which is exact here.
+does not matter; where their programs part, each is run ``alone``. Rounding is that of a device but for ``fma``, which rounds
+twice, and ``ex2``, which is exact here.
 """
 
 from __future__ import annotations
@@ -51,9 +52,14 @@ def _bytes(x: torch.Tensor) -> np.ndarray:
 class Threads:
     """The registers of all threads of a grid."""
 
-    def __init__(self, grid: tuple[int, int, int], threads: int, arguments: list[int], memory: Memory) -> None:
+    def __init__(
+        self, grid: tuple[int, ...], threads: int, arguments: list[int], memory: Memory, program: int | None = None
+    ) -> None:
         z, y, x, t = (i.reshape(-1) for i in np.indices((*grid[::-1], threads)))
-        self.special = dict(zip(("%ctaid.x", "%ctaid.y", "%ctaid.z", "%tid.x"), (x, y, z, t), strict=True))
+        some = slice(None) if program is None else slice(program * threads, (program + 1) * threads)
+        places = (i[some] for i in (x, y, z, t))
+        self.special = dict(zip(("%ctaid.x", "%ctaid.y", "%ctaid.z", "%tid.x"), places, strict=True))
+        t = self.special["%tid.x"]
         self.special |= {f"%nctaid.{axis}": np.full(len(t), n) for axis, n in zip("xyz", grid, strict=True)}
         self.count, self.arguments, self.memory = len(t), arguments, memory
         self.registers: dict[str, np.ndarray] = {}
@@ -68,8 +74,8 @@ class Threads:
             if held.dtype.itemsize > dtype.itemsize:
                 held = held.astype(f"u{dtype.itemsize}")
             return held.view(dtype)
-        if name.startswith("0f"):
-            return np.full(self.count, int(name[2:], 16), np.uint32).view(dtype)
+        if name.startswith(("0f", "0d")):
+            return np.full(self.count, int(name[2:], 16), np.uint32 if name[1] == "f" else np.uint64).view(dtype)
         bits = 8 * dtype.itemsize
         return np.full(self.count, int(name.rstrip("U"), 0) % 2**bits, f"u{dtype.itemsize}").view(dtype)
 
@@ -81,9 +87,17 @@ class Threads:
         self.registers[name] = value if where is None else np.where(where, value, self.registers[name])
 
 
-def execute(ptx: str, grid: tuple[int, int, int], threads: int, arguments: list[int], memory: Memory) -> None:
+def execute(
+    ptx: str, grid: tuple[int, ...], threads: int, arguments: list[int], memory: Memory, *, alone: bool = False
+) -> None:
     """Runs a kernel; ``arguments`` are numbers and the addresses of tensors, in order."""
-    state = Threads(grid, threads, arguments, memory)
+    grid = (*grid, 1, 1)[:3]
+    for program in range(int(np.prod(grid))) if alone else (None,):
+        _run(ptx, Threads(grid, threads, arguments, memory, program))
+    memory.write_back()
+
+
+def _run(ptx: str, state: Threads) -> None:
     body = re.sub(r"//[^\n]*", "", ptx[ptx.index("{") : ptx.rindex("ret;")])
     lines = [line.strip() for line in re.split(r"[;\n]", body)]
     labels = {line[:-1]: i for i, line in enumerate(lines) if line.endswith(":")}
@@ -101,7 +115,6 @@ def execute(ptx: str, grid: tuple[int, int, int], threads: int, arguments: list[
                     at = labels[found[4]] if where is None or where.all() else at
                 else:
                     _step(state, found[3], re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^\s,{}]+", found[4]), where)
-    memory.write_back()
 
 
 def _step(state: Threads, opcode: str, operands: list[str], where: np.ndarray | None) -> None:
@@ -161,7 +174,9 @@ def _convert(state: Threads, modifiers: list[str], sources: list[str]) -> np.nda
         return high << 16 | low
     if to == "bf16":
         return _bfloat16(values[0])
-    return values[0].astype(f"{KINDS[to[0]]}{int(to[1:]) // 8}")
+    whole = {"rmi": np.floor, "rpi": np.ceil, "rni": np.rint}.get(modifiers[0])
+    value = values[0] if whole is None else whole(values[0])
+    return value.astype(f"{KINDS[to[0]]}{int(to[1:]) // 8}")
 
 
 def _bfloat16(x: np.ndarray) -> np.ndarray:
@@ -207,6 +222,7 @@ INSTRUCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "mul.hi": lambda a, b: (_wide(a) * _wide(b) >> 8 * a.dtype.itemsize).astype(a.dtype),
     "div": lambda a, b: np.trunc(a.astype(np.float64) / b).astype(a.dtype),
     "rem": lambda a, b: np.fmod(a, b),
+    "add.rn": np.add, "sub.rn": np.subtract, "mul.rn": np.multiply, "div.rn": np.divide, "neg": np.negative,
     "fma.rn": _fma, "min": np.minimum, "max": np.maximum,
     "ex2.approx.ftz": np.exp2, "ex2.approx": np.exp2,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.bitwise_not,
