@@ -1,4 +1,4 @@
-"""Faults in augmentation: draws, operations, their arithmetic on the CPU, erasing."""
+"""Faults in augmentation: draws, operations, their arithmetic on the CPU, erasing, and what executes them in loaders."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ CONTRACT = ("mixops/augment/test_contract.py",)
 TORCHVISION = ("mixops/augment/test_laws_torchvision.py",)
 TIMM = ("mixops/augment/test_laws_timm.py",)
 ERASING = ("mixops/augment/test_erasing.py",)
+TRANSFORM = ("loaders/test_transform.py",)
+ON_DEVICE = ("loaders/backends/test_augmentation_on_device.py",)
+FFCV = ("pipelines/ffcv/test_ffcv_augment.py",)
+DALI = ("pipelines/dali/test_dali_augment.py",)
 KERNELS = "mixops/kernels/augment"
 
 # one line a fault
@@ -41,4 +45,11 @@ FAULTS = (
     Fault("probability turned round", "mixops/augment/policies/base.py", "skipped = done >= prob", "skipped = done < prob", TORCHVISION),
     Fault("timm's factors negated both ways", "mixops/augment/timm/tables.py", "1.0 + _sign(u) * level * 0.9", "1.0 + level * 0.9", TIMM),
     Fault("the first try is taken, fitting or not", "mixops/augment/erasing.py", "first = fits.argmax(2)[..., None]", "first = 0 * fits.argmax(2)[..., None]", ERASING),
+    Fault("a transform has the numbers of every step", "loaders/transform.py", "int(key.words(Stream.TRANSFORM, 1)[0] >> 1)", "0", TRANSFORM),
+    Fault("a second view is the first", "loaders/transform.py", "first = view * (len(images) // views) + at", "first = at", TRANSFORM),
+    Fault("what was left for the device is forgotten", "loaders/output.py", "if decoded.augment is not None:", "if False:", ON_DEVICE),
+    Fault("augmented on the CPU and on the device", "loaders/backends/ffcv.py", "augment = None if self._config.augments_on_device else plan.augment", "augment = plan.augment", ON_DEVICE),
+    Fault("every rank is augmented as the first", "pipelines/ffcv/stages.py", "draw(batch.key, batch.rows,", "draw(batch.key, np.arange(len(batch.rows)),", FFCV),
+    Fault("DALI sharpens the border", "pipelines/dali/augment.py", "* inner + images * edge", "* inner + smooth * edge", DALI),
+    Fault("DALI's epochs never end", "pipelines/dali/augment_plans.py", "divmod(int(info.iteration), self.steps_per_epoch)", "(0, int(info.iteration))", DALI),
 )  # fmt: skip
