@@ -67,7 +67,7 @@ def pipeline(
         folder = root or write_photos(Path(scratch, "images"), images)
         beton = Path(scratch, "images.beton")
         setting = Setting(folder, beton, batch_size, size, usable_processors(), device)
-        if is_installed("ffcv") and device == "cpu":
+        if is_installed("ffcv") and device == "cpu" and {*parts} & {Part.LOADERS, Part.CORES}:
             convert(folder, beton)
         measures: dict[Part, Callable[[Setting, int], Report]] = {
             Part.LOADERS: partial(measure_loaders, only=only), Part.MIXERS: partial(measure_mixers, only=only),
