@@ -99,7 +99,7 @@ def test_a_mixer_stands_where_mixup_fn_stands():
     weight = torch.from_numpy(plan.weight).float()
     torch.testing.assert_close(targets, own * weight + other * (1 - weight))
     with_others = mixer(images, labels, num_classes=9, smoothing=0.0, key=Key(3))[1]
-    assert with_others.shape == (8, 9)
+    assert with_others.shape == (8, 9) and with_others.min() == 0  # a smoothing of 0 is one, too
     torch.testing.assert_close(with_others.sum(1), torch.ones(8))
     assert "num_classes=1000, smoothing=0.1" in repr(mixer)
 
