@@ -104,7 +104,7 @@ def _whole(plan: AugmentPlan) -> Any:
 
 def _erased(plan: AugmentPlan) -> tuple[Any, list[Any], list[Any]]:
     """The boxes, painted by the CPU's kernels on black; rows without one have a pixel that nobody looks at."""
-    rows = np.flatnonzero((plan.box[..., 2:] > 0).all(-1).any(1))
+    rows = np.flatnonzero(np.any(plan.box[..., 2] > 0, axis=1))
     kept, shown = ([np.zeros((1, 1, c), np.uint8) for _ in range(plan.batch_size)] for c in (1, 3))
     if len(rows):
         boxes = plan.rows(rows)

@@ -332,7 +332,8 @@ def _bell(a, centre, lo, hi, out, j):
         p = p * f + float32(2.4022648e-1)
         p = p * f + float32(6.9314720e-1)
         p = p * f + float32(1.0)
-        value = np.int32(np.float32(p).view(np.int32) + int32(np.float32(shifted).view(np.int32) << int32(23))).view(np.float32)
+        bits = np.float32(p).view(np.int32) + int32(np.float32(shifted).view(np.int32) << int32(23))
+        value = np.int32(bits).view(np.float32)
         out[j, t] = value if lo <= float32(t) < hi else float32(0.0)
 
 
