@@ -28,6 +28,20 @@ class Policy:
     theirs: peers.Stages
 
 
+class BlackIfRefused:
+    """A transform of timm's that at times asks for posterizing to 0 bits, which Pillow 13 refuses: such an image is black."""
+
+    def __init__(self, transform: Any) -> None:
+        self._transform = transform
+
+    def __call__(self, image: Any) -> Any:
+        """Transforms a PIL image."""
+        try:
+            return self._transform(image)
+        except ValueError:
+            return image.point(lambda v: 0)
+
+
 def _erasing(p: float) -> list[Any]:
     from torchvision.transforms import v2
 
@@ -51,7 +65,8 @@ def _timm() -> tuple[list[Any], list[Any]]:
     from timm.data.random_erasing import RandomErasing as TimmErasing
 
     options = {"translate_const": 100, "img_mean": (124, 116, 104)}
-    return [rand_augment_transform("rand-m9-mstd0.5-inc1", options)], [TimmErasing(0.25, mode="pixel", device="cpu")]
+    operations = BlackIfRefused(rand_augment_transform("rand-m9-mstd0.5-inc1", options))
+    return [operations], [TimmErasing(0.25, mode="pixel", device="cpu")]
 
 
 def _three() -> tuple[list[Any], list[Any]]:
