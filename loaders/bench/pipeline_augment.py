@@ -29,7 +29,7 @@ class Policy:
 
 
 class BlackIfRefused:
-    """A transform of timm's that at times asks for posterizing to 0 bits, which Pillow 13 refuses: such an image is black."""
+    """A transform of timm's; at times it posterizes to 0 bits, which Pillow 13 refuses: such an image is black."""
 
     def __init__(self, transform: Any) -> None:
         self._transform = transform
