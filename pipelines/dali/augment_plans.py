@@ -13,11 +13,11 @@ from jaxtyping import UInt8
 
 from mixops.augment.apply import augment_images
 from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD, Augmentation, as_augmentation
-from mixops.augment.operations import WARPS, Filter, Op, warp_matrices
+from mixops.augment.operations import LARGEST, WARPS, Filter, Op, warp_matrices
 from mixops.augment.plan import AugmentPlan
 from mixops.augment.policies.base import RGB
 from mixops.key import Key
-from mixops.runtime.checks import check_count
+from mixops.runtime.checks import check_count, check_numbers, set_fields
 
 # kinds of operations in the graph, in the order of its tree; the commonest are not the deepest
 (KEEP, NEAREST, LINEAR, BRIGHTNESS, COLOR, CONTRAST, SHARPNESS, POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE, SOLARIZE_ADD,
@@ -61,11 +61,13 @@ class AugmentSource:
             raise TypeError("augment must be a policy, one of timm's strings or a list of these, got None")
         if any(policy.chained for policy in augmentation.policies):
             raise ValueError(f"augment must not hold AugMix in a DALI pipeline, got {self.augment!r}")
-        for name in ("batch_size", "height", "width", "steps_per_epoch"):
-            object.__setattr__(self, name, check_count(name, getattr(self, name), 1))
-        for name in ("seed", "rank", "first_epoch"):
-            object.__setattr__(self, name, check_count(name, getattr(self, name), 0, 2**64 - 1))
-        object.__setattr__(self, "augmentation", augmentation)
+        most = {"height": LARGEST, "width": LARGEST, "batch_size": 2**31 - 1, "steps_per_epoch": 2**63 - 1}
+        counts = {name: check_count(name, getattr(self, name), 1, high) for name, high in most.items()}
+        numbers = {name: check_count(name, getattr(self, name), 0, 2**63 - 1) for name in ("seed", "first_epoch")}
+        set_fields(
+            self, **counts, **numbers, rank=check_count("rank", self.rank, 0, 2**31 - 1), augmentation=augmentation,
+            mean=check_numbers("mean", self.mean, length=3), std=check_numbers("std", self.std, length=3),
+        )  # fmt: skip
 
     def plan(self, epoch: int, step: int) -> AugmentPlan:
         """What is done to the rows of a step."""

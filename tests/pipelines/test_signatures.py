@@ -28,6 +28,11 @@ def test_plan_source() -> None:
     no_surprise(Call(dali.PlanSource, partial(dict, arguments)), "PlanSource")
 
 
+def test_augment_source() -> None:
+    arguments = {"augment": "rand-m9", "batch_size": 4, "height": 8, "width": 8, "steps_per_epoch": 3}
+    no_surprise(Call(dali.AugmentSource, partial(dict, arguments)), "AugmentSource")
+
+
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "AugmentImage": {"augment": "rand-m9"},
     "MixImage": {},
