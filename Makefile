@@ -65,7 +65,7 @@ clean:
 
 .venv/dev: .venv/base
 	@echo "installing what tests and checks need"
-	@$(INSTALL) --editable '.[dali,demo,bench,webdataset,dev]'
+	@$(INSTALL) --editable '.[arrow,bench,dali,datasets,demo,dev,lmdb,remote,webdataset]'
 	@touch $@
 
 # FFCV is built from source and needs a compiler, TurboJPEG and OpenCV; without them its tests are skipped with a reason.

@@ -35,6 +35,7 @@ from .sampling import Repeated, Sampling, Sequential, Shuffled, Together, Weight
 from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
 from .transform import check_transform
+from .sources.base import Labels
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's
 _WORDS = {
@@ -99,7 +100,7 @@ def crop_law(
 
 
 def choose_sampling(
-    shuffle: bool, weights: Sequence[float] | Literal["balanced"] | None, labels: Int64[np.ndarray, " m"],
+    shuffle: bool, weights: Sequence[float] | Literal["balanced"] | None, labels: Labels,
     repeats: int, together: int | None,
 ) -> Sampling:  # fmt: skip
     """How samples are drawn: ``labels`` are those of the candidates, ``together`` the rows of a group of copies."""
@@ -129,6 +130,17 @@ def choose_candidates(indices: Sequence[int] | None, samples: int) -> Int64[np.n
     if found.min() < 0 or found.max() >= samples:
         raise ValueError(f"indices must be in [0, {samples}), got {found.min()} to {found.max()}")
     return found.astype(np.int64)
+
+
+def choose_labels(
+    labels: Labels, candidates: Int64[np.ndarray, " m"] | None, targets: str, weights: Sequence[float] | str | None
+) -> Labels:
+    """Those of the candidates. Raises for what cannot be had of labels that are weights of all classes."""
+    if labels.ndim == 2 and targets == "sparse":
+        raise ValueError("targets must be 'dense' for labels that are weights of all classes, got 'sparse'")
+    if labels.ndim == 2 and isinstance(weights, str):
+        raise ValueError(f"weights must be numbers for labels that are weights of all classes, got {weights!r}")
+    return labels if candidates is None else labels[candidates]
 
 
 def output_size(size: int | tuple[int, int] | Sizes) -> tuple[int, int] | Sizes:

@@ -31,6 +31,7 @@ from .arguments import (
     check_num_classes,
     check_plain,
     choose_candidates,
+    choose_labels,
     choose_sampling,
     crop_law,
     data_colours,
@@ -47,7 +48,7 @@ from .position import Position
 from .ranks import find_rank, warn_if_alone
 from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
-from .sources.base import Source
+from .sources.base import Opened, Source
 from .sources.registry import open_source
 from .state import LoaderState
 from .stats import LoaderStats, Meter
@@ -59,11 +60,12 @@ class ImageLoader:
     """Iterates over batches of a data set, one epoch for each ``iter``.
 
     Each batch is (images, targets): float images (b * k, 3, height, width) with k the mixer's interpolations, and float
-    targets (b * k, classes), or int64 labels (b,) without a mixer.
+    targets (b * k, classes), or the labels, int64 (b,) in general, without a mixer.
 
-    ``root`` is a folder of class folders, tar shards, a .beton file, or a ``loaders.sources.Source``. ``batch_size`` is
-    that of one rank. ``size`` is the output's side, or (height, width); ``Sizes`` and ``BatchSizes`` change both in the
-    course of the epochs. ``device`` is "cuda" where there is one. ``rank`` and ``world_size`` are read from
+    ``root`` is a path (folder, shards, manifest, .beton: see ``loaders.sources``), a ``Source`` such as ``Arrays(images,
+    labels)``, or a map-style data set of torch's, without a transform, or of the Hugging Face library ``datasets``.
+    ``batch_size`` is that of one rank. ``size`` is the output's side, or (height, width); ``Sizes`` and ``BatchSizes``
+    change both in the course of the epochs. ``device`` is "cuda" where there is one. ``rank`` and ``world_size`` are from
     ``torch.distributed`` when they are needed unless given. ``split="train"`` crops at random within ``scale`` and
     ``ratio`` and flips with probability ``flip``; "val" resizes the shorter side to ``val_resize`` (default ``size /
     0.875``), crops the centre and neither shuffles nor drops by default. ``crop`` is another law, such as
@@ -86,7 +88,7 @@ class ImageLoader:
 
     def __init__(
         self,
-        root: str | os.PathLike[str] | Source,
+        root: str | os.PathLike[str] | Source | Any,
         *,
         backend: Literal["dali", "ffcv", "torchvision"] = "dali",
         batch_size: int | BatchSizes,
@@ -150,9 +152,9 @@ class ImageLoader:
         self._drop_last = train if drop_last is None else drop_last
         self._num_threads, self._prefetch, self._timeout = num_threads, prefetch, timeout
         self._kind = kind
-        self.dataset: Source = open_source(root, timeout=timeout)
+        self.dataset: Opened = open_source(root, timeout=timeout)
         self._candidates = choose_candidates(indices, len(self.dataset))
-        labels = self.dataset.labels if self._candidates is None else self.dataset.labels[self._candidates]
+        labels = choose_labels(self.dataset.labels, self._candidates, targets, weights)
         together = None if repeat_mode == "dealt" else mix_group or self.batch_size // repeats
         self._sampling = choose_sampling(train if shuffle is None else shuffle, weights, labels, repeats, together)
         self._mix_group, self._views = together if repeats > 1 and together else mix_group, views

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from mixops.apply.images import mix_images
@@ -68,7 +68,7 @@ class Output:
     ``transform`` is the user's own function of the uint8 images and a generator.
     """
 
-    labels: Int64[Tensor, " n"]
+    labels: Int64[Tensor, " n"] | Float32[Tensor, "n classes"]
     num_classes: int
     device: torch.device
     mean: Sequence[float] | None

@@ -21,7 +21,7 @@ from mixops.augment.plan import AugmentPlan
 from mixops.runtime.checks import check_choice
 
 from ..bad_files import BadFiles
-from ..sources.base import Source
+from ..sources.base import Opened
 from ..step import StepPlan, StepPlanner
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class BackendConfig:
     wait must become a ``TimeoutError`` that says what was waited for.
     """
 
-    source: Source
+    source: Opened
     planner: StepPlanner
     bad: BadFiles
     device: torch.device

@@ -24,12 +24,13 @@ from ..sources.plain import read_pixels, read_plain
 from ..step import StepPlan
 from ..worker_thread import close_all
 from .base import BackendConfig, Decoded
+from .decoded import cropped_steps
 
 
 class Dali:
     """Decodes and crops in a DALI pipeline on the config's device; resizes and flips there, too, unless that is the CPU.
 
-    Crops with margins are made on the CPU whatever the device is.
+    Crops with margins, and pixels that need no decoder, are made on the CPU whatever the device is.
     """
 
     eager = False
@@ -53,6 +54,9 @@ class Dali:
     def open(self, epoch: int, step: int) -> Generator[Decoded, None, None]:
         """The steps of an epoch from ``step`` on."""
         config = self._config
+        if config.source.decoded:
+            yield from cropped_steps(config, epoch, step)
+            return
         steps = len(config.planner.schedule_of(epoch))
         while step < steps:
             reader = read_steps(config, epoch, step, self._load)

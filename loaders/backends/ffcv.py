@@ -20,6 +20,7 @@ from ..read_ahead import read_steps
 from ..sources.plain import read_pixels, read_plain
 from ..step import StepPlan
 from .base import BackendConfig, Decoded
+from .decoded import cropped_steps
 
 
 class Ffcv:
@@ -35,6 +36,9 @@ class Ffcv:
         """The steps of an epoch from ``step`` on."""
         import torch
 
+        if self._config.source.decoded:
+            yield from cropped_steps(self._config, epoch, step)
+            return
         for loaded in read_steps(self._config, epoch, step, self._load):
             left = loaded.plan.augment if self._config.augments_on_device else None
             yield Decoded(torch.from_numpy(np.stack(loaded.items)), loaded.plan, left)

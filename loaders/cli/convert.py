@@ -57,6 +57,10 @@ def convert(
     if not out.absolute().parent.is_dir():
         raise ValueError(f"out must lie in a folder that exists, got {str(out)!r}")
     source = open_source(root)
+    if source.labels.ndim == 2:
+        raise ValueError(
+            f"root must have class numbers for labels, which is what the format holds, got weights in {str(root)!r}"
+        )
     for sample, reason in source.broken.items():
         raise ValueError(f"{printable(source.name(sample))}: {reason} (`mixstage check` lists all such files)")
 

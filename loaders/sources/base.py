@@ -1,6 +1,7 @@
-"""What a source of samples is, and what the sources here know before they read one.
+"""What a source of samples is, and what is known of an opened one before a sample is read.
 
-    path  ->  open_source  ->  Source: labels, classes, sizes, names  |  read(i) -> encoded bytes, or pixels
+    path | Source | Dataset  ->  open_source  ->  Opened: labels, classes, all sizes, bad samples, names
+                                                  read(i) -> encoded bytes, or pixels
 
 A source knows nothing of order, crops or bad-file policy. Samples are numbered from 0; a bad one keeps its number.
 """
@@ -12,21 +13,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 MOST_CLASSES = 1 << 20  # a larger class number is a flipped bit or no class number; mixed targets have a column a class
-Sample = bytes | UInt8[np.ndarray, "h w 3"]
+Sample: TypeAlias = bytes | UInt8[np.ndarray, "h w 3"]
+Labels: TypeAlias = Int64[np.ndarray, " n"] | Float32[np.ndarray, "n classes"]
 
 
 class Source(Protocol):
-    """A data set of n images with labels, read one at a time from any number of threads."""
+    """A data set of n images with labels, read one at a time from any number of threads.
+
+    Whatever has these members can be given to an ``ImageLoader``; nothing has to be inherited.
+    """
 
     @property
-    def labels(self) -> Int64[np.ndarray, " n"]:
-        """The class number of each sample."""
+    def labels(self) -> Labels:
+        """The class number of each sample, integers (n,), or weights of all classes, floats (n, classes)."""
         ...
 
     @property
@@ -36,12 +41,7 @@ class Source(Protocol):
 
     @property
     def sizes(self) -> Int64[np.ndarray, "n 2"]:
-        """(height, width) of each image as stored, 0 where unknown. Crop windows are drawn from them."""
-        ...
-
-    @property
-    def broken(self) -> Mapping[int, str]:
-        """Samples that are known to be bad before they are read, with reasons."""
+        """(height, width) of each image as stored; where they are 0, the loader reads the headers once and keeps them."""
         ...
 
     @property
@@ -63,17 +63,32 @@ class Source(Protocol):
         ...
 
 
+class Opened(Source, Protocol):
+    """A source whose samples have been looked at: sizes are 0 for broken samples only."""
+
+    @property
+    def broken(self) -> Mapping[int, str]:
+        """Samples that are known to be bad before they are read, with reasons."""
+        ...
+
+    @property
+    def decoded(self) -> bool:
+        """Whether ``read`` gives pixels, so that nothing has to be decoded."""
+        ...
+
+
 @dataclass(eq=False)
 class Listing:
-    """What is known of n samples that have names: all of a ``Source`` but ``read``.
+    """What is known of n samples that have names: all of an ``Opened`` source but ``read``.
 
     ``files`` are names relative to ``root``, as bytes (``S`` dtype: a hundredth of a gigabyte per million where Python's
     strings need a tenth).
     """
 
+    decoded: ClassVar[bool] = False
     root: str
     files: np.ndarray  # (n,) of dtype S
-    labels: Int64[np.ndarray, " n"]
+    labels: Labels
     sizes: Int64[np.ndarray, "n 2"]
     classes: tuple[str, ...]
     broken: dict[int, str] = field(default_factory=dict)
@@ -91,7 +106,7 @@ class Listing:
         text = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
         text.update(f"\0{self.files.dtype.itemsize}\0".encode())
         text.update(self.files.tobytes())
-        text.update(self.labels.tobytes())
+        text.update(np.ascontiguousarray(self.labels).tobytes())
         return text.hexdigest()[:16]
 
 

@@ -42,6 +42,7 @@ class BetonFile(Listing):
             raise ValueError(f"{beton.name(wrong)} must have a label of 0 to {most - 1}, got {labels[wrong]}")
         names = beton.annotations.names or tuple(f"sample {i}" for i in range(len(labels)))
         sizes = np.stack([images.height, images.width], 1)
+        self._decoded = bool((images.mode == RAW).all())
         empty = np.flatnonzero((images.size == 0) | (sizes.min(1) == 0)).tolist()
         super().__init__(
             root=str(beton.path.absolute()),
@@ -51,6 +52,11 @@ class BetonFile(Listing):
             classes=classes or numbered_classes(int(labels.max())),
             broken=dict.fromkeys(empty, "its metadata point to no record of the file"),
         )
+
+    @property
+    def decoded(self) -> bool:  # type: ignore[override]  # of each file
+        """Whether all records are raw pixels."""
+        return self._decoded
 
     def read(self, sample: int) -> Sample:
         """The record: a JPEG file, or pixels. Raises ``BadFile``, and ``RuntimeError`` if the file changed its length."""

@@ -60,7 +60,7 @@ class Folder(Listing):
         files = np.array(os.fsencode("\0".join(name for names, _ in found for name in names)).split(b"\0"))
         labels = np.repeat(np.arange(len(classes)), [len(names) for names, _ in found])
         stats = np.concatenate([stat for _, stat in found])
-        sizes, broken = _read_sizes(str(path), files, stats, cache_file(str(path.resolve()), cache), timeout)
+        sizes, broken = read_sizes(str(path), files, stats, cache_file(str(path.resolve()), cache), timeout)
         super().__init__(str(path), files, labels, sizes, classes, broken)
 
     def read(self, sample: int) -> bytes:
@@ -101,7 +101,7 @@ def _list_class(root: str, name: str, turn: Turn) -> tuple[list[str], _Stats]:
             if i % _CHUNK == 0:
                 turn(entry.path)
             names.append(f"{inside}/{entry.name}")
-            stats.append(_stat(entry))
+            stats.append(stat_of(entry))
     return names, np.array(stats, np.int64).reshape(-1, 2)
 
 
@@ -125,17 +125,19 @@ def _leads_back(folder: str, above: tuple[_Identity, ...]) -> bool:
     return True
 
 
-def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
+def stat_of(entry: os.DirEntry[str] | Path) -> tuple[int, int]:
+    """Length and time of change of a file, as the cache compares them."""
     try:
-        status = retried(entry.path, entry.stat)
+        status = retried(os.fspath(entry), entry.stat)
     except BadFile:  # a dangling link; the header scan says so
         return -1, -1
     return status.st_size, status.st_mtime_ns
 
 
-def _read_sizes(
+def read_sizes(
     root: str, files: np.ndarray, stats: _Stats, cache: Path | None, timeout: float
 ) -> tuple[Int64[np.ndarray, "n 2"], dict[int, str]]:
+    """Sizes of ``files`` under ``root``, 0 for broken ones, and why those are; read from the cache where it has them."""
     with locked(cache, root, timeout) as alive:
         sizes = _cached_sizes(cache, files, stats)
         missing = np.flatnonzero(sizes[:, 0] == 0)

@@ -29,8 +29,11 @@ def read_plain(source: Source, sample: int) -> Sample:
 
 
 def read_pixels(source: Source, sample: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A sample as Pillow decodes it, plain or not. Raises ``BadFile``."""
-    return np.asarray(read_image(source, sample))
+    """A sample as Pillow decodes it, plain or not, or the pixels that the source gives. Raises ``BadFile``."""
+    data = source.read(sample)
+    pixels = np.asarray(pillow.decode(data)) if isinstance(data, bytes) else data
+    _check_size(pixels.shape[:2], source, sample)
+    return pixels
 
 
 def read_image(source: Source, sample: int) -> Any:

@@ -1,4 +1,4 @@
-"""Which source a path is: one table, which the loader, the command line and the tests read."""
+"""Which source a path or an object is: two tables, which the loader, the command line and the tests read."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .base import Source
+from .arrow import arrow_files, parquet_files
+from .base import Opened, Source
 from .beton import BetonFile
+from .files import Files
 from .folder import Folder
+from .hub import from_hub, is_hub_dataset
+from .lmdb_files import Lmdb
+from .opened import opened
 from .progress import TIMEOUT
+from .recordio import RecordFiles
 from .tar import TarShards
+from .tfrecord import TfRecords, is_tfrecord
+from .torch_dataset import from_torch, is_torch_dataset
+from .zips import ZipFiles
 
 
 @dataclass(frozen=True)
@@ -23,37 +32,56 @@ class _Kind:
     open: Callable[..., Source]
 
 
+def _ends(*endings: str) -> Callable[[str], bool]:
+    return lambda path: path.lower().endswith(endings)
+
+
+def _is_lmdb(path: str) -> bool:
+    return path.endswith((".lmdb", ".mdb")) or os.path.isfile(os.path.join(path, "data.mdb"))
+
+
+# in this order: the first that takes a path opens it
 SOURCES = {
-    "tar": _Kind('tar shards ("a.tar", "a-{000..127}.tar", "a-*.tar")', lambda path: path.endswith(".tar"), TarShards),
-    "beton": _Kind("a .beton file", lambda path: path.endswith((".beton", ".ffcv")), BetonFile),
+    "tar": _Kind('tar shards ("a.tar", "a-{000..127}.tar", "a-*.tar")', _ends(".tar"), TarShards),
+    "beton": _Kind("a .beton file", _ends(".beton", ".ffcv"), BetonFile),
+    "zip": _Kind("zip archives", _ends(".zip"), ZipFiles),
+    "parquet": _Kind("Parquet files", _ends(".parquet"), parquet_files),
+    "arrow": _Kind("Arrow files", _ends(".arrow"), arrow_files),
+    "tfrecord": _Kind("TFRecord files", is_tfrecord, TfRecords),
+    "recordio": _Kind("RecordIO files (.rec)", _ends(".rec"), RecordFiles),
+    "lmdb": _Kind("an LMDB database", _is_lmdb, Lmdb),
+    "files": _Kind(
+        "a manifest of files and labels (.csv, .tsv, .json, .jsonl)", _ends(".csv", ".tsv", ".json", ".jsonl"), Files
+    ),
     "folder": _Kind("a folder with one sub-folder per class", os.path.isdir, Folder),
+}
+
+# objects of other libraries: what is one, and the source in it
+DATASETS: dict[str, tuple[Callable[[Any], bool], Callable[..., Source]]] = {
+    "datasets": (is_hub_dataset, lambda dataset, cache, timeout: from_hub(dataset)),
+    "torch": (is_torch_dataset, from_torch),
 }
 
 
 def open_source(
-    root: str | os.PathLike[str] | Source, *, cache: str | os.PathLike[str] | None = None, timeout: float = TIMEOUT
-) -> Source:
-    """The samples under a path; a ``Source`` is taken as it is.
+    root: str | os.PathLike[str] | Source | Any, *, cache: str | os.PathLike[str] | None = None, timeout: float = TIMEOUT
+) -> Opened:
+    """The samples under a path, of a ``Source``, or of a map-style data set of torch's or of the library ``datasets``.
 
     ``cache`` is the folder for what is read of them, by default the user's. Raises ``ValueError`` for a path that is nothing
-    that can be read, and ``TimeoutError`` naming a file that does not answer for ``timeout`` seconds.
+    that can be read, ``TypeError`` for an object that is no source, and ``TimeoutError`` naming a file that does not answer
+    for ``timeout`` seconds.
     """
     if not isinstance(root, (str, os.PathLike)):
-        _check_source(root)
-        return root
+        takes = next((make for is_one, make in DATASETS.values() if is_one(root)), None)
+        return opened(root if takes is None else takes(root, cache=cache, timeout=timeout), cache, timeout)
     path = os.path.expanduser(os.fspath(root))
     for kind in SOURCES.values():
         if kind.takes(path):
-            return kind.open(path, cache=cache, timeout=timeout)
+            return opened(kind.open(path, cache=cache, timeout=timeout), cache, timeout)
     known = "; ".join(kind.what for kind in SOURCES.values())
     if "://" in path:
         why = "an address, which cannot be read; mount it, or copy it to a disk"
     else:
         why = "none of these" if os.path.lexists(path) else "which does not exist"
     raise ValueError(f"root must be one of: {known}; got {str(root)!r}, {why}")
-
-
-def _check_source(root: Any) -> None:
-    missing = [name for name in ("read", "name", "labels", "classes", "sizes", "broken") if not hasattr(root, name)]
-    if missing:
-        raise TypeError(f"root must be a path or a Source, got {type(root).__name__}, which has no {', '.join(missing)}")

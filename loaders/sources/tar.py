@@ -1,161 +1,68 @@
 """WebDataset tar shards as a data set: samples are read out of the middle of the tars, in any order.
 
-A sample is ``key.jpg`` beside ``key.cls``, its class number as text (https://github.com/webdataset/webdataset); names that
-begin with a dot are passed over, as there. The tars are walked once: where every image lies, its label and its size go into
-the cache, and afterwards shards are opened only for reading images. So the schedule is the one of image folders: a
-permutation of all samples, exact resume, any number of ranks, uneven shards, and no shuffle buffer. That needs storage that
-can read from the middle of a file: a disk or a shared file system, no pipe and no object store.
+A sample is ``key.jpg`` beside ``key.cls``, its class number as text, or ``key.json``, which has its label somewhere
+(https://github.com/webdataset/webdataset); names that begin with a dot are passed over, as there. In a tar of an image
+folder the folder of an image is its class. The tars are walked once (``packed.py``), and afterwards opened only for reading
+images.
 """
 
 from __future__ import annotations
 
-import glob
-import io
 import logging
 import os
 import tarfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
-from braceexpand import braceexpand
-from jaxtyping import Int64
 
 from pipelines.bad_file import BadFile
 
 from ..printable import printable
-from .base import MOST_CLASSES, Listing, numbered_classes
-from .cache import cache_file, locked, read_cache, write_cache
+from .base import MOST_CLASSES
 from .folder import EXTENSIONS
-from .headers import Size, image_size
-from .progress import TIMEOUT, Turn, run_with_progress
-from .storage import open_regular, retried
+from .headers import Size
+from .packed import Contents, Packed, class_folder, json_label, size_or_none
+from .progress import TIMEOUT, Turn
+from .storage import open_regular
 
 _log = logging.getLogger("mixstage")
-_THREADS = 16
-_OPEN_SHARDS = 256  # descriptors kept open
 _LONGEST_LABEL = 32  # bytes
 _AFTER = 1 << 20  # bytes that are looked at behind the end mark
 
 
-class TarShards(Listing):
+class TarShards(Packed):
     """The images of tar shards; ``files`` are "shard.tar/key.jpg".
 
-    ``pattern`` names the shards: "train-{0000..1023}.tar", "train-*.tar", or one tar. Classes are named "0", "1", ... up to
-    the largest label. ``cache`` is the folder for the index, as for image folders. Raises ``ValueError`` for shards that are
-    missing, are no plain tars, were cut off, or hold an image without a class, and ``TimeoutError`` naming a shard that does
-    not answer for ``timeout`` seconds.
+    ``pattern`` names the shards: "train-{0000..1023}.tar", "train-*.tar", one tar, or addresses such as
+    "s3://bucket/train-{0000..1023}.tar". ``label`` says where the label is: by default in ``.cls``, else under "label" in
+    ``.json``, else it is the image's folder; text is another key of ``.json``, and a function is given what is in ``.json``
+    and returns a class number, a class name or weights (the tars are then walked at every start). ``classes`` are names, by
+    default "0", "1", ... up to the largest label. ``cache`` is the folder for the index, as for image folders. Raises
+    ``ValueError`` for shards that are missing, are no plain tars, were cut off, or hold an image without a class, and
+    ``TimeoutError`` naming a shard that does not answer for ``timeout`` seconds.
     """
 
     def __init__(
-        self, pattern: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None, timeout: float = TIMEOUT
+        self,
+        pattern: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        label: str | Callable[[Any], Any] | None = None,
+        classes: Sequence[str] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        timeout: float = TIMEOUT,
     ) -> None:
-        self.shards = tuple(find_shards(pattern))
-        root = os.path.commonpath([os.path.dirname(shard) for shard in self.shards])
-        contents = _read_shards(self.shards, root, cache_file("\0".join(self.shards), cache), timeout)
-        counts = [len(shard.labels) for shard in contents]
-        if not sum(counts):
-            raise ValueError(f"root must be tar shards that hold images ({', '.join(EXTENSIONS)}), got {str(pattern)!r}")
-        files, labels, sizes, places = (np.concatenate([getattr(shard, name) for shard in contents]) for name in _COLUMNS)
-        owner = np.repeat(np.arange(len(self.shards)), counts)
-        self.members: Int64[np.ndarray, "n 3"] = np.column_stack([owner, places])  # shard, offset, length
-        super().__init__(root, files, labels, sizes, numbered_classes(int(labels.max())))
-        self.broken.update({i: self._reason(i) for i in np.flatnonzero(sizes[:, 0] == 0).tolist()})
-
-    def read(self, sample: int) -> bytes:
-        """The encoded image. Raises ``BadFile`` if it cannot be read, ``OSError`` if its storage cannot."""
-        return retried(self.name(sample), self._read, *self.members[sample].tolist())
-
-    def _read(self, shard: int, offset: int, length: int) -> bytes:
-        data = self._open(shard).read(offset, length)
-        if len(data) < length:
-            raise BadFile(f"cannot be read: {self.shards[shard]} ends early")
-        return data
-
-    @cached_property
-    def _open(self) -> Callable[[int], _Shard]:
-        return lru_cache(_OPEN_SHARDS)(lambda shard: _Shard(self.shards[shard]))
-
-    def _reason(self, sample: int) -> str:
-        """Why an image has no size."""
-        try:
-            image_size(io.BytesIO(self.read(sample)))
-        except BadFile as reason:
-            return str(reason)
-        return "was changed while the index was read"
+        super().__init__(
+            pattern, lambda path, name, turn: _scan(path, name, turn, label), what="plain tar files",
+            broken_shard=(tarfile.TarError,), options=None if callable(label) else f"tar {label}",
+            classes=classes, cache=cache, timeout=timeout,
+        )  # fmt: skip
 
 
-class _Shard:
-    """An open tar; closed when nobody reads from it any more."""
-
-    def __init__(self, path: str) -> None:
-        self._file = -1
-        self._file = open_regular(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file, length, offset)
-
-    def __del__(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-
-
-def find_shards(pattern: str | os.PathLike[str]) -> list[str]:
-    """The absolute paths that ``pattern`` names, in order. Raises ``ValueError`` for those that do not exist."""
-    whole = os.path.abspath(os.path.expanduser(os.fspath(pattern)))
-    if os.path.isfile(whole):  # whatever characters its name has
-        return [whole]
-    paths = []
-    for part in braceexpand(whole):
-        named = sorted(glob.glob(part)) if glob.has_magic(part) else [part]
-        if not named or not os.path.isfile(named[0]):
-            raise ValueError(f"root must name tar shards that exist, got {str(pattern)!r}: there is no {part}")
-        paths += named
-    return paths
-
-
-_COLUMNS = ("files", "labels", "sizes", "places")
-
-
-@dataclass(frozen=True, eq=False)
-class _Contents:
-    """The samples of one shard."""
-
-    files: np.ndarray  # (n,) of dtype S
-    labels: Int64[np.ndarray, " n"]
-    sizes: Int64[np.ndarray, "n 2"]
-    places: Int64[np.ndarray, "n 2"]  # offset, length
-
-
-def _read_shards(shards: tuple[str, ...], root: str, cache: Path | None, timeout: float) -> list[_Contents]:
-    """The contents of every shard: from the cache, where it is as it was when that was written."""
-    stats = np.array([[status.st_size, status.st_mtime_ns] for status in map(os.stat, shards)])
-    with locked(cache, root, timeout) as alive:
-        found = _cached(cache, stats)
-        missing = [i for i in range(len(shards)) if i not in found]
-
-        def scan(shard: int, turn: Turn) -> int:
-            path = shards[shard]
-            try:
-                found[shard] = retried(path, _scan, path, os.path.relpath(path, root), turn)
-            except (BadFile, tarfile.TarError) as error:
-                raise ValueError(f"root must be plain tar files, got {path}: {error}") from error
-            return 1
-
-        run_with_progress(scan, missing, len(missing), "reading tar shards", _THREADS, timeout=timeout, alive=alive)
-        contents = [found[i] for i in range(len(shards))]
-        if missing:
-            arrays = {name: np.concatenate([getattr(shard, name) for shard in contents]) for name in _COLUMNS}
-            write_cache(cache, stats=stats, counts=np.array([len(shard.labels) for shard in contents]), **arrays)
-    return contents
-
-
-def _scan(path: str, name: str, turn: Turn) -> _Contents:
+def _scan(path: str, name: str, turn: Turn, label: str | Callable[[Any], Any] | None = None) -> Contents:
     images: dict[str, tuple[bytes, tuple[int, int], Size]] = {}
-    labels: dict[str, int] = {}
+    labels: dict[str, Any] = {}
+    texts: dict[str, Any] = {}  # from JSON, where there is no class number
     with open(path, "rb", buffering=0, opener=open_regular) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         while (member := tar.next()) is not None:
             turn(path)
@@ -171,23 +78,44 @@ def _scan(path: str, name: str, turn: Turn) -> _Contents:
                 if ending.endswith(EXTENSIONS):
                     _log.warning("%s: %s is a link and passed over", printable(path), printable(member.name))
                 continue
-            if ending == ".cls":
+            if ending == ".cls" and label is None:
                 text = os.pread(file.fileno(), min(member.size, _LONGEST_LABEL), member.offset_data)
                 labels[key] = _label(path, member.name, text)
+            elif ending == ".json":
+                texts[key] = place
             elif ending.endswith(EXTENSIONS):
                 if key in images:
                     raise ValueError(f"root must have one image a key, got two of {stem!r} in {path}")
                 images[key] = os.fsencode(f"{name}/{member.name}"), place, _size(tar, member)
         _check_end(file, tar.offset)  # type: ignore[attr-defined]
+        if not labels:
+            labels = _other_labels(file, images, texts, label)
     if missing := images.keys() - labels.keys():
         raise ValueError(f"root must have a .cls file for every image, got none for {min(missing)!r} in {path}")
     rows = images.values()
-    return _Contents(
+    return Contents(
         files=np.array([row[0] for row in rows], "S"),
-        labels=np.array([labels[key] for key in images], np.int64),
+        labels=np.array([labels[key] for key in images]) if images else np.zeros(0, np.int64),
         sizes=np.array([row[2] for row in rows], np.int64).reshape(-1, 2),
         places=np.array([row[1] for row in rows], np.int64).reshape(-1, 2),
     )
+
+
+def _other_labels(
+    file: BinaryIO, images: dict[str, Any], texts: dict[str, Any], label: str | Callable[[Any], Any] | None
+) -> dict[str, Any]:
+    """Labels by key of a shard that has no class numbers: out of JSON, or the folders of the images."""
+    if texts.keys() & images.keys() or label is not None:
+        found = {}
+        for key in images.keys() & texts.keys():
+            offset, length = texts[key]
+            try:
+                found[key] = json_label(os.pread(file.fileno(), length, offset), label or "label")
+            except BadFile as reason:
+                raise BadFile(f"{printable(key)}.json {reason}") from reason
+        return found
+    folders = {key: class_folder(key) for key in images}
+    return {key: folder for key, folder in folders.items() if folder is not None}
 
 
 def _check_end(file: BinaryIO, offset: int) -> None:
@@ -212,18 +140,4 @@ def _label(path: str, name: str, text: bytes) -> int:
 
 def _size(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Size:
     """(height, width), 0 where there is none."""
-    try:
-        return image_size(tar.extractfile(member))  # type: ignore[arg-type]  # it is a regular member, and read in parts
-    except BadFile:
-        return 0, 0
-
-
-def _cached(cache: Path | None, stats: Int64[np.ndarray, "s 2"]) -> dict[int, _Contents]:
-    """The contents of the shards that are as they were when the cache was written."""
-    old = read_cache(cache, "stats", "counts", *_COLUMNS)
-    if not old:
-        return {}
-    ends = np.cumsum(old["counts"])
-    parts = {name: np.split(old[name], ends[:-1]) for name in _COLUMNS}
-    same = np.flatnonzero((old["stats"] == stats).all(1)).tolist()
-    return {i: _Contents(*(parts[name][i] for name in _COLUMNS)) for i in same}
+    return size_or_none(tar.extractfile(member))  # type: ignore[arg-type]  # it is a regular member, and read in parts

@@ -19,14 +19,14 @@ def test_paths(tmp_path: Path) -> None:
     folder = make_jpeg_folder(tmp_path / "data", 10)
     assert isinstance(open_source(str(folder)), Folder)
     assert isinstance(open_source(write_beton(folder, tmp_path / "x.beton")), BetonFile)
-    assert set(SOURCES) == {"tar", "beton", "folder"}
+    assert list(SOURCES)[-1] == "folder"
 
 
 @pytest.mark.parametrize(
     ("path", "why"),
     [
         ("s3://bucket/train", "an address, which cannot be read"),
-        ("https://host/train.zip", "an address, which cannot be read"),
+        ("https://host/train", "an address, which cannot be read"),
         ("nowhere", "which does not exist"),
         ("notes.txt", "none of these"),
     ],
@@ -34,7 +34,9 @@ def test_paths(tmp_path: Path) -> None:
 def test_what_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, why: str) -> None:
     (tmp_path / "notes.txt").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=rf"^root must be one of: tar .*; a \.beton file; a folder .*got '{path}', {why}"):
+    with pytest.raises(
+        ValueError, match=rf"^root must be one of: tar .*; a \.beton file; .*; a folder .*got '{path}', {why}"
+    ):
         open_source(path)
 
 

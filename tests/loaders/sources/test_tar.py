@@ -14,9 +14,10 @@ import torch
 from support.images import awkward, encoded, make_jpeg_folder, picture
 
 from loaders import ImageLoader
-from loaders.sources import open_source
+from loaders.sources import open_source, packed
 from loaders.sources import tar as webdataset
-from loaders.sources.tar import TarShards, find_shards
+from loaders.sources.packed import find_shards
+from loaders.sources.tar import TarShards
 from mixops import HMix
 from pipelines.bad_file import BadFile
 
@@ -103,7 +104,7 @@ def test_cache_spares_the_shards_that_did_not_change(tmp_path: Path, monkeypatch
     pattern = shards_of(make_jpeg_folder(tmp_path / "folder", 12, classes=3), tmp_path / "tars", (4, 6, 2))
     scanned: list[str] = []
     scan = webdataset._scan
-    monkeypatch.setattr(webdataset, "_scan", lambda path, name, turn: scanned.append(name) or scan(path, name, turn))
+    monkeypatch.setattr(webdataset, "_scan", lambda path, name, *rest: scanned.append(name) or scan(path, name, *rest))
     first = open_source(pattern)
     assert isinstance(first, TarShards) and scanned == [f"train-000{i}.tar" for i in range(3)]
     scanned.clear()
@@ -149,7 +150,7 @@ def test_a_shard_that_shrinks_is_a_bad_file(tmp_path: Path) -> None:
 
 
 def test_keeps_few_descriptors_and_gives_them_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webdataset, "_OPEN_SHARDS", 2)
+    monkeypatch.setattr(packed, "_OPEN_SHARDS", 2)
     pattern = shards_of(make_jpeg_folder(tmp_path / "folder", 6, classes=2), tmp_path / "tars", (1, 2, 1, 1, 1))
     index = TarShards(pattern)
     gc.collect()
