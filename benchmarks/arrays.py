@@ -1,4 +1,4 @@
-"""CIFAR in memory: pad-4 crop, flip, CutMix, normalised float32 batches of 512, beside torchvision's DataLoader of 2 workers.
+"""CIFAR in memory: pad-4 crop, flip, CutMix, float32 batches of 512, beside torchvision's DataLoader of 2 workers.
 
     python -m benchmarks.arrays --save benchmarks/results
 

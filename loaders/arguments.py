@@ -34,8 +34,8 @@ from .processors import usable_processors
 from .sampling import Repeated, Sampling, Sequential, Shuffled, Together, Weighted
 from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
-from .transform import check_transform
 from .sources.base import Labels
+from .transform import check_transform
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's
 _WORDS = {

@@ -102,7 +102,9 @@ def find_backend(name: str) -> type[Backend]:
     check_choice("backend", name, tuple(_BACKENDS))
     kind, needs, package = _BACKENDS[name]
     if not is_installed(needs):
-        raise ImportError(f"backend={name!r} needs {needs}: pip install {package}")
+        others = [other for other, (_, module, _) in _BACKENDS.items() if is_installed(module)]
+        instead = f"; or take backend={' or '.join(map(repr, others))}, which this machine has" if others else ""
+        raise ImportError(f"backend={name!r} needs {needs}: pip install {package}{instead}")
     backend: type[Backend] = getattr(importlib.import_module(f".{name}", __package__), kind)
     return backend
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
+from ..sources.registry import open_source
 from .peers import Setting
 
 Open = Callable[[], AbstractContextManager[Callable[[], Iterable[Any]]]]
@@ -20,12 +21,17 @@ _SETTLE = 0.25  # seconds for what a contestant still makes ahead after its epoc
 
 
 def measure_epochs(setting: Setting, cases: dict[str, Open], rounds: int, describe: str) -> dict[str, Any]:
-    """Images/s of each case in each round. Every epoch must deliver the same number of batches."""
+    """Images/s of each case in each round. Every epoch must deliver the same number of batches.
+
+    Raises ``ValueError`` where there is no case.
+    """
     import numpy as np
     import torch
     from rich.console import Console
     from rich.progress import Progress
 
+    if not cases:
+        raise ValueError("cases must name at least one loader, got none")
     batches = count_batches(setting)
     rates: dict[str, list[float]] = {name: [] for name in cases}
     names = list(cases)
@@ -45,7 +51,7 @@ def measure_epochs(setting: Setting, cases: dict[str, Open], rounds: int, descri
 
 def count_batches(setting: Setting) -> int:
     """The batches of an epoch."""
-    count = sum(1 for _ in setting.folder.glob("*/*"))
+    count = len(open_source(setting.folder))
     if count < 4 * setting.batch_size:
         raise ValueError(f"batch_size must be at most a quarter of the {count} images, got {setting.batch_size}")
     return count // setting.batch_size

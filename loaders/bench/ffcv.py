@@ -6,7 +6,6 @@ timed in processes of their own, which find, or do not find, code that was compi
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from ..figures import Json, console_for, write_json
 from ..processors import usable_processors
 from .epoch_timing import Open, measure_epochs
 from .measure import Report, conditions, quartiles
@@ -48,7 +48,7 @@ def ffcv(
     size: Annotated[int, typer.Option(min=1, help="Side of the output in pixels.")] = 224,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     out: Annotated[Path | None, typer.Option(help="Folder for ffcv-*.md and .json.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    json_file: Json = None,
 ) -> None:
     """Measure FFCV's loader with and without mixing, and the wait for its first batch."""
     from ..cli.convert import convert
@@ -61,12 +61,11 @@ def ffcv(
         convert(folder, setting.beton)
         for chosen in part or list(Part):
             report = {Part.START: measure_start, Part.THROUGHPUT: measure_throughput}[chosen](setting, rounds)
-            report.show()
-            reports.append(json.loads(report.json()))
+            report.show(console_for(json_file))
+            reports.append(report.figures())
             if out is not None:
                 report.save(out, f"ffcv-{chosen.value}-{setting.device}")
-    if json_file is not None:
-        json_file.write_text(json.dumps(reports, indent=1) + "\n")
+    write_json(json_file, reports)
 
 
 def measure_throughput(setting: Setting, rounds: int) -> Report:

@@ -6,7 +6,7 @@ takes the next of several sets of buffers, together larger than the caches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count, cycle
 from typing import Any
 
@@ -81,3 +81,12 @@ def kornia_call(mixer: str, images: list[Tensor], labels: Tensor) -> Callable[[]
 
 
 CALLS = {"torchvision": torchvision_call, "timm": timm_call, "kornia": kornia_call}
+
+
+def who_won(lost: Sequence[str], measured: Sequence[str]) -> str:
+    """The sentence under a table that says what was faster than this package, of the paths that were measured."""
+    if lost:
+        return f"mixstage lost to {'; '.join(lost)}."
+    if not any(path in PEERS for path in measured):
+        return f"No other library was measured: none of {', '.join(PEERS)} is installed."
+    return "mixstage lost to none of these."

@@ -8,6 +8,8 @@ from typing import Annotated
 import torch
 import typer
 
+from ..figures import Json
+
 
 def kernels(
     batch: Annotated[int, typer.Option(min=0, help="Images in a batch; 0: 64 on a CPU, 256 on a GPU.")] = 0,
@@ -15,7 +17,7 @@ def kernels(
     rounds: Annotated[int, typer.Option(min=1, help="Alternated rounds.")] = 9,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU by default.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch on the CPU.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: Json = None,
     chart: Annotated[Path | None, typer.Option(help="Write a bar chart to this PNG file.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for kernels-DEVICE.md, .json and .png.")] = None,
 ) -> None:
@@ -31,9 +33,7 @@ def kernels(
 
         report = run_cpu(batch or 64, size, rounds, threads)
         column = "times copy"
-    report.show()
-    if json_file is not None:
-        json_file.write_text(report.json() + "\n")
+    report.tell(json_file)
     charts = [] if chart is None else [chart]
     if save is not None:
         report.save(save, f"kernels-{device}")

@@ -21,7 +21,7 @@ from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.augment.registry import parse_augment
 from mixops.mixers.base import Mixer
 
-from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
+from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, who_won, whole_call
 from .measure import Report, alternate, conditions, quartiles, rate, relative
 
 AUGMENTATIONS = ("TrivialAugmentWide", "RandAugment", "rand-m9-mstd0.5-inc1", "ThreeAugment")
@@ -160,5 +160,5 @@ def _notes(contestants: list[Contestant], seconds: dict[str, Any]) -> list[str]:
         notes.append(f"{path.path}, {path.mixer}: {ratio} times the time of mixstage.")
         if ratio.median < 1:
             lost.append(f"{path.path}'s {path.mixer}")
-    notes.append(f"mixstage lost to {', '.join(lost)}." if lost else "mixstage lost to none of these.")
+    notes.append(who_won(lost, [path.path for path in contestants if path.call is not None]))
     return notes

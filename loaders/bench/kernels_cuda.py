@@ -23,7 +23,7 @@ from mixops.kernels.blend.launch import Tile, choose, launch, upload
 from mixops.mixers.base import Mixer
 
 from .device import busy_seconds, copy_seconds, graph_seconds
-from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, whole_call
+from .kernel_calls import CALLS, CLASSES, FORMATS, PEERS, SETS, batches, who_won, whole_call
 from .measure import Report, clock, conditions, quartiles, take_turns
 
 COLUMNS = ("path", "mixer", "K", "result", "GPU µs", "host µs", "images/s", "TB/s", "share of a copy of the same bytes")
@@ -144,5 +144,5 @@ def _notes(rows: dict[str, list[Any]], whole: list[str], seconds: dict[str, Any]
         lost += [
             f"{rows[name][0]}, {rows[name][1]} ({what})" for what, r in (("GPU", device), ("host", host)) if r.median < 1
         ]
-    notes.append(f"mixstage lost to {'; '.join(lost)}." if lost else "mixstage lost to none of these.")
+    notes.append(who_won(lost, [rows[name][0] for name in whole]))
     return notes

@@ -19,6 +19,7 @@ from mixops.pairing.blocks import draw_blocks
 from mixops.pairing.matching import assign
 from mixops.pairing.thumbnails import features
 
+from ..figures import Json, console_for, write_json
 from ..image_loader import ImageLoader
 from .measure import Report, alternate, conditions, quartiles, rate, relative
 from .photos import write_photos
@@ -78,6 +79,7 @@ def matching(
     images: Annotated[int, typer.Option(min=2, help="Synthetic photographs.")] = 1024,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     backend: Annotated[str, typer.Option(help="dali, ffcv or torchvision.")] = "dali",
+    json_file: Json = None,
     save: Annotated[Path | None, typer.Option(help="Folder for k-mixup-*.md and .json.")] = None,
 ) -> None:
     """Measure what k-mixup costs, by itself and in the loader."""
@@ -88,6 +90,7 @@ def matching(
             "k-mixup-loader": throughput(folder, batch_size, k, size, rounds, backend),
         }
     for name, report in reports.items():
-        report.show()
+        report.show(console_for(json_file))
         if save is not None:
             report.save(save, name)
+    write_json(json_file, [report.figures() for report in reports.values()])

@@ -23,6 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
+from rich.console import Console
+
+from ..figures import console_for, print_table, write_json
 
 Seconds = Mapping[str, Float64[np.ndarray, " rounds"]]
 
@@ -65,7 +68,6 @@ def take_turns(
     cases: Mapping[str, Callable[[], Callable[[], float]]], *, rounds: int, describe: str
 ) -> dict[str, Float64[np.ndarray, " rounds"]]:
     """What the measurement of each case returns in each round; a case first makes its measurement. Shows progress."""
-    from rich.console import Console
     from rich.progress import Progress
 
     if rounds < 1 or not cases:
@@ -148,22 +150,23 @@ class Report:
 
     def json(self) -> str:
         """The report as JSON; quartiles are {median, low, high}."""
-        return json.dumps(
-            {**asdict(self), "rows": [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]}, indent=1
-        )
+        return json.dumps(self.figures(), indent=1)
 
-    def show(self) -> None:
-        """Prints the table."""
-        from rich.console import Console
-        from rich.table import Table
+    def figures(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {**asdict(self), "rows": [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]}
 
-        table = Table(*self.columns, title=self.title, title_justify="left")
-        for row in self.rows:
-            table.add_row(*[_cell(cell) for cell in row])
-        console = Console()
-        console.print(table)
+    def show(self, console: Console | None = None) -> None:
+        """Prints the table, by default to standard output."""
+        console = console or Console()
+        print_table(console, self.columns, [[_cell(cell) for cell in row] for row in self.rows], self.title)
         for note in self.notes:
-            console.print(note, highlight=False)
+            console.print(note, markup=False, highlight=False)
+
+    def tell(self, json_file: Path | None) -> None:
+        """Prints the table, and writes the figures where ``json_file`` says."""
+        self.show(console_for(json_file))
+        write_json(json_file, self.figures())
 
     def chart(self, path: Path, column: str, *, label: str = "", marker: float | None = None) -> None:
         """A bar chart of one column as PNG, a bar a row that has a figure, a whisker the quartiles, a line at ``marker``."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from ..figures import Json
 from .measure import Report, alternate, conditions, quartiles, relative
 from .multimix_losses import FORMS, Case, load_kernels, loss_call, loss_calls
 from .multimix_step import STEPS, training_step
@@ -115,14 +116,12 @@ def multimix(
     rounds: Annotated[int, typer.Option(min=1, help="Alternated rounds.")] = 7,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU by default.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch on the CPU.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: Json = None,
     save: Annotated[Path | None, typer.Option(help="Folder for multimix-PART-DEVICE.md and .json.")] = None,
 ) -> None:
     """Measure MultiMix: literal, commuted and streamed, dense and not, with distillation."""
     report = run(part, rounds, device, threads)
-    report.show()
-    if json_file is not None:
-        json_file.write_text(report.json() + "\n")
+    report.tell(json_file)
     if save is not None:
         report.save(save, f"multimix-{part}-{'cpu' if report.conditions['GPU'] == 'none' else 'gpu'}")
 

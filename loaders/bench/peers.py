@@ -18,7 +18,9 @@ from torch import Tensor
 from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.mixers.base import Mixer
 
+from ..backends.base import is_installed
 from ..image_loader import ImageLoader
+from ..sources.registry import open_source
 
 Batches = Callable[[], Any]  # an epoch: an iterable of (images, targets)
 Stages = Callable[[], tuple[list[Any], list[Any]]]  # v2 transforms of PIL images, and of normalised tensors
@@ -36,6 +38,11 @@ class Setting:
     size: int
     cores: int
     device: str
+
+
+def own_backend() -> str:
+    """The backend of this package that is measured where one is enough: DALI where it is installed, else torchvision's."""
+    return "dali" if is_installed("nvidia.dali") else "torchvision"
 
 
 @contextmanager
@@ -99,11 +106,12 @@ def plain_dali(setting: Setting, decode_only: bool) -> Generator[Batches, None, 
     from nvidia.dali.plugin.pytorch import DALIClassificationIterator, LastBatchPolicy
 
     gpu = setting.device != "cpu"
-    count = sum(1 for _ in setting.folder.glob("*/*.jpg"))
+    source = open_source(setting.folder)  # DALI's own reader lists no nested folders
+    files, numbers, count = [source.name(i) for i in range(len(source))], source.labels.tolist(), len(source)
 
     @dali.pipeline_def(batch_size=setting.batch_size, num_threads=setting.cores, device_id=0 if gpu else None, seed=0)
     def graph() -> Any:
-        data, labels = fn.readers.file(file_root=str(setting.folder), random_shuffle=True, name="reader")
+        data, labels = fn.readers.file(files=files, labels=numbers, random_shuffle=True, name="reader")
         where = "mixed" if gpu else "cpu"
         if decode_only:
             images = fn.decoders.image(data, device=where, output_type=types.RGB)

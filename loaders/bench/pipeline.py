@@ -8,7 +8,6 @@ says what is timed.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import typer
 
 from ..backends.base import is_installed
 from ..cli.convert import convert
+from ..figures import Json, console_for, write_json
 from ..processors import usable_processors
 from .measure import Report
 from .peers import Setting
@@ -53,10 +53,10 @@ def pipeline(
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     device: Annotated[str, typer.Option(help="cuda or cpu; by default what is there.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for pipeline-*.md, .json and .png.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    json_file: Json = None,
 ) -> None:
     """Measure the loaders: images/s with and without mixing, against torchvision, plain DALI, plain FFCV and decoding."""
-    parts = part or list(Part)
+    parts = part or [one for one in Part if one != Part.TRAINING or is_installed("torchvision")]  # it has the networks
     if only and not {*parts} <= {Part.LOADERS, Part.MIXERS, Part.AUGMENT}:
         raise typer.BadParameter("only takes contestants of --part loaders, mixers or augment", param_hint="--only")
     if cores and cores < usable_processors():
@@ -76,12 +76,10 @@ def pipeline(
         }  # fmt: skip
         for chosen in parts:
             report = measures[chosen](setting, rounds)
-            report.show()
-            written.append(json.loads(report.json()))
+            report.show(console_for(json_file))
+            written.append(report.figures())
             if out is not None:
                 stem = f"pipeline-{chosen.value}-{device}"
                 report.save(out, stem)
                 report.chart(out / f"{stem}.png", "images/s")
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(written, indent=1) + "\n")
+    write_json(json_file, written)

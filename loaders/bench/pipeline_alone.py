@@ -21,7 +21,7 @@ def measure_loaders(setting: Setting, rounds: int, only: Sequence[str] | None = 
     if is_installed("torchvision"):
         cases[TORCHVISION] = lambda: peers.torchvision_loader(setting, mixing=True)
         cases["torchvision DataLoader, no mixing"] = lambda: peers.torchvision_loader(setting, mixing=False)
-        cases["mixstage torchvision, HMix"] = lambda: peers.mixstage(setting, "torchvision", HMix())
+    cases["mixstage torchvision, HMix"] = lambda: peers.mixstage(setting, "torchvision", HMix())  # needs only Pillow
     if is_installed("nvidia.dali"):
         cases[DECODE] = lambda: peers.plain_dali(setting, decode_only=True)
         cases["DALI, no mixing"] = lambda: peers.plain_dali(setting, decode_only=False)
@@ -47,13 +47,14 @@ def measure_loaders(setting: Setting, rounds: int, only: Sequence[str] | None = 
 
 
 def measure_mixers(setting: Setting, rounds: int, only: Sequence[str] | None = None) -> Report:
-    """What each mixer and each K costs in the DALI loader, or those named in ``only``."""
+    """What each mixer and each K costs in the DALI loader, or those named in ``only``; without DALI in torchvision's."""
+    backend = peers.own_backend()
     mixers = (
         MixUp(), CutMix(), HMix(), GMix(), Switch([MixUp(0.8), CutMix()]), MixUp(matching=OptimalMatching(16)),
         HMix(interpolations=2), HMix(interpolations=5), GMix(interpolations=5),
     )  # fmt: skip
-    cases: dict[str, Open] = {"none": lambda: peers.mixstage(setting, "dali", None)}
-    cases |= {repr(mixer): partial(peers.mixstage, setting, "dali", mixer) for mixer in mixers}
+    cases: dict[str, Open] = {"none": lambda: peers.mixstage(setting, backend, None)}
+    cases |= {repr(mixer): partial(peers.mixstage, setting, backend, mixer) for mixer in mixers}
     cases["none, a second time"] = cases["none"]
     cases = chosen(cases, only)
     rates = measure_epochs(setting, cases, rounds, "mixers")
@@ -62,4 +63,5 @@ def measure_mixers(setting: Setting, rounds: int, only: Sequence[str] | None = N
         "Source images a second: with K interpolations each becomes K training images. The second line without mixing says "
         "how much two equal loaders differ here."
     ]
-    return table("Mixers in the DALI loader", setting, ["mixer", "images/s", "x without mixing"], rows, notes)
+    name = "DALI" if backend == "dali" else backend
+    return table(f"Mixers in the {name} loader", setting, ["mixer", "images/s", "x without mixing"], rows, notes)

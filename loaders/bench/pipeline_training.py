@@ -13,26 +13,35 @@ from torch import Tensor
 
 from mixops import HMix
 
+from ..backends.base import is_installed
 from ..image_loader import ImageLoader
 from . import peers
 from .epoch_timing import Open, count_batches, measure_epochs
 from .measure import Report, quartiles
 from .peers import Setting
-from .pipeline_table import MIXED, TORCHVISION, speed, table
+from .pipeline_table import TORCHVISION, speed, table
 
 TrainOn = Callable[[Tensor, Tensor], None]
 
 
 def measure_training(setting: Setting, rounds: int) -> Report:
-    """ResNet-50 on a GPU, ResNet-18 on the CPU, fed by the DALI loader and by torchvision's."""
+    """ResNet-50 on a GPU, ResNet-18 on the CPU, fed by the DALI loader and by torchvision's.
+
+    Without DALI this package's loader runs on its torchvision backend. Raises ``ImportError`` without torchvision, which has
+    the networks.
+    """
+    if not is_installed("torchvision"):
+        raise ImportError("part 'training' needs torchvision: pip install 'mixstage[torchvision]'")
+    backend = peers.own_backend()
+    ours = f"mixstage {backend}, HMix"
     loaders: dict[str, Open] = {
-        MIXED: lambda: peers.mixstage(setting, "dali", HMix()),
+        ours: lambda: peers.mixstage(setting, backend, HMix()),
         TORCHVISION: lambda: peers.torchvision_loader(setting, mixing=True),
     }
     depth, train_on = _training_step(setting.device)
     waited: list[float] = []
     cases: dict[str, Open] = {
-        "a batch that is there": partial(_on_one_batch, loaders[MIXED], train_on, count_batches(setting))
+        "a batch that is there": partial(_on_one_batch, loaders[ours], train_on, count_batches(setting))
     }
     cases |= {f"{name}, alone": open_case for name, open_case in loaders.items()}
     cases |= {f"{name}, training": partial(_on_every_batch, loaders[name], train_on, waited) for name in loaders}
@@ -41,7 +50,7 @@ def measure_training(setting: Setting, rounds: int) -> Report:
     gpu = setting.device != "cpu"
     notes = [
         f"ResNet-{depth}, {'bfloat16' if gpu else 'float32'}, channels-last, SGD. "
-        f"Training waited {statistics.median(waited):.1%} of the time for the DALI loader, median of the epochs."
+        f"Training waited {statistics.median(waited):.1%} of the time for this package's loader, median of the epochs."
     ]
     if not gpu:
         notes.append("Without a GPU decoding and training share the processors, so both together are slower than either.")

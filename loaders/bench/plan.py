@@ -21,6 +21,7 @@ from mixops import CutMix, GMix, HMix, Key, MixUp, Switch
 from mixops.key import Stream
 from mixops.mixers.base import Mixer
 
+from ..figures import Json
 from .measure import Quartiles, Report, alternate, conditions, quartiles, relative
 
 LIMITS = {1: 1.0, 5: 3.0}  # milliseconds that a plan may cost for K outputs a pair
@@ -103,14 +104,12 @@ def plan(
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 256,
     size: Annotated[int, typer.Option(min=1, help="Side of the images in pixels.")] = 224,
     rounds: Annotated[int, typer.Option(min=1, help="Alternated rounds.")] = 15,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: Json = None,
     save: Annotated[Path | None, typer.Option(help="Folder for plan.md and plan.json.")] = None,
 ) -> None:
     """Measure what drawing a plan costs, beside its random words and beside timm."""
     report = run(batch_size, size, rounds)
-    report.show()
-    if json_file is not None:
-        json_file.write_text(report.json() + "\n")
+    report.tell(json_file)
     if save is not None:
         report.save(save, "plan")
 

@@ -19,6 +19,7 @@ from mixops.mixers.saliency.puzzle import PuzzleMix
 from mixops.mixers.saliency.puzzle_masks import block_saliency, solve_masks
 from mixops.mixers.saliency.transport import auction, complete, exact_assignment
 
+from ..figures import Json, console_for, write_json
 from .measure import Quartiles, Report, alternate, conditions, quartiles, relative
 from .puzzle_problems import (
     Pictures,
@@ -167,6 +168,7 @@ def puzzle(
     ] = None,
     count: Annotated[int, typer.Option(help="Problems of each kind.")] = 200,
     rounds: Annotated[int, typer.Option(help="Rounds of timing.")] = 9,
+    json_file: Json = None,
 ) -> None:
     """Measures puzzle-mix and FMix."""
     pictures = {"random": random_pictures(count), "digits": digit_pictures(count)}
@@ -176,11 +178,14 @@ def puzzle(
         "transport": lambda: transports(pictures),
         "spectrum": spectrum,
     }
+    written = []
     for name, measure in parts.items():
         report = measure()
-        report.show()
+        report.show(console_for(json_file))
+        written.append(report.figures())
         if out is not None:
             report.save(out, f"puzzle-{name}")
+    write_json(json_file, written)
 
 
 def _lambdas(count: int, k: int, seed: int) -> torch.Tensor:

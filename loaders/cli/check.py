@@ -7,7 +7,6 @@ breaking its coding show in the picture only; no decoder can tell.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from jaxtyping import Int64
 
 from pipelines.bad_file import BadFile
 
+from ..figures import Json, write_json
 from ..printable import printable
 from ..processors import usable_processors
 from ..sources.base import Source
@@ -32,7 +32,7 @@ def check(
     root: Annotated[Path, typer.Argument(help="Data set to read: a folder of class folders, tar shards, a .beton file.")],
     decode: Annotated[bool, typer.Option(help="Decode plain JPEGs too, which finds more and takes longer.")] = True,
     num_threads: Annotated[int, typer.Option(help="Threads that read; 0 takes all cores.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
+    json_file: Json = None,
 ) -> None:
     """Read every image of a data set and list the bad ones; the exit code is 1 if there are any."""
     if num_threads < 0:
@@ -43,14 +43,11 @@ def check(
     seconds = time.perf_counter() - began
     files = {printable(source.name(sample)): reason for sample, reason in bad.items()}
     for name, reason in files.items():
-        typer.echo(f"{name}: {reason}")
+        typer.echo(f"{name}: {reason}", err=json_file == Path("-"))
     typer.echo(
         f"{len(source)} images in {len(source.classes)} classes read in {seconds:.1f} s, {len(bad)} of them bad", err=True
     )
-    if json_file is not None:
-        json_file.write_text(
-            json.dumps({"root": printable(str(root)), "images": len(source), "seconds": seconds, "bad": files}, indent=1)
-        )
+    write_json(json_file, {"root": printable(str(root)), "images": len(source), "seconds": seconds, "bad": files})
     raise typer.Exit(1 if bad else 0)
 
 

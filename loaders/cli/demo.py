@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from mixops import CutMix, GMix, HMix, Key, MixUp, Switch
 from mixops.key import Stream
 from mixops.mixers.base import Mixer
 
+from ..figures import print_table
 from ..image_loader import ImageLoader
 from .preview import draw_sheet
 from .training import TrainingResult, fit, small_net
@@ -56,9 +56,11 @@ def write_digits(root: Path) -> None:
         grey.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(folder / f"{i:04}.jpg", quality=95)
 
 
-def demo(out: Path = Path("demo"), epochs: int = 8, backend: str = "dali") -> dict[str, TrainingResult]:
+def demo(
+    out: Path = Path("demo"), epochs: int = 8, backend: str = "dali", console: Console | None = None
+) -> dict[str, TrainingResult]:
     """Writes the images, trains each of ``RUNS``, prints the table and draws ``out/preview.png``; returns the results."""
-    console = Console()
+    console = console or Console()
     root = out / "digits"
     if not (root / "test" / "9").exists():
         console.print(f"writing 1,797 handwritten digits as JPEGs to {root}")
@@ -76,10 +78,9 @@ def demo(out: Path = Path("demo"), epochs: int = 8, backend: str = "dali") -> di
                 torch.manual_seed(SEED)
                 model = small_net(train.num_classes)
                 results[name] = fit(model, train, test, epochs=epochs, on_step=partial(progress.advance, task))
-    table = Table("training", "images/s", "seconds", "test accuracy", title=f"{backend}, {epochs} epochs of 1,438 digits")
-    for name, result in results.items():
-        table.add_row(name, f"{result.images_per_second:,.0f}", f"{result.seconds:.1f}", f"{result.accuracy:.1%}")
-    console.print(table)
+    rows = [[name, f"{r.images_per_second:,.0f}", f"{r.seconds:.1f}", f"{r.accuracy:.1%}"] for name, r in results.items()]
+    head = ["training", "images/s", "seconds", "test accuracy"]
+    print_table(console, head, rows, f"{backend}, {epochs} epochs of 1,438 digits")
     sheet = out / "preview.png"
     draw_sheet(root / "train", SHOWN, sheet, backend=backend, size=SIZE, scale=(0.6, 1.0), flip=0.0)
     console.print(f"what every mixer does: {sheet}")

@@ -6,7 +6,6 @@ driver may crash or hang instead of raising. Missing optional parts are no failu
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,10 +19,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from ..figures import Json, console_for, print_table, write_json
 from ..processors import usable_processors
 
 State = Literal["works", "fails", "missing", "no GPU"]
@@ -71,28 +69,22 @@ def parts() -> tuple[Part, ...]:
 
 
 def doctor(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
+    json_file: Json = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one part may take.")] = 120.0,
 ) -> None:
     """Say what of mixstage works on this machine; exit code 1 if an installed part fails or no loader works."""
-    console = Console()
+    console = console_for(json_file)
     machine = describe_machine()
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
     with console.status("trying every part in a process of its own"):
         findings = examine(parts(), timeout, gpu="gpu" in machine or Path("/dev/nvidia0").exists())
-    table = Table("part", "version", "state", "seen")
-    for found in findings:
-        colour = _COLOURS[found.state]
-        table.add_row(found.part, found.version, f"[{colour}]{found.state}[/]", escape(found.seen))
-    console.print(table)
+    rows = [[f.part, f.version, Text(f.state, _COLOURS[f.state]), f.seen] for f in findings]
+    print_table(console, ["part", "version", "state", "seen"], rows)
     for found in findings:
         if found.state == "missing":
             console.print(f"{found.part}: {found.install}", markup=False, highlight=False, soft_wrap=True)
     code = exit_code(findings)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        figures = {"machine": machine, "findings": [asdict(found) for found in findings], "exit_code": code}
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(json_file, {"machine": machine, "findings": [asdict(found) for found in findings], "exit_code": code})
     raise typer.Exit(code)
 
 

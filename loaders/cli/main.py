@@ -7,7 +7,6 @@ work where half of the rest cannot be imported.
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,8 @@ from typer.core import TyperGroup
 
 from mixops.mixers.registry import parse_mixer
 from mixstage import __version__
+
+from ..figures import Json, console_for, write_json
 
 
 class _Later(TyperGroup):
@@ -38,7 +39,7 @@ class _Later(TyperGroup):
 
 
 class _Commands(_Later):
-    modules: ClassVar[dict[str, str]] = {name: f".{name}" for name in ("check", "convert", "doctor", "evaluate")}
+    modules: ClassVar[dict[str, str]] = {name: f".{name}" for name in ("check", "convert", "doctor", "evaluate", "train")}
 
 
 class _Benchmarks(_Later):
@@ -77,7 +78,6 @@ def _mixstage(
 
 app.add_typer(bench, name="bench")
 
-Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 Backend = Annotated[str, typer.Option(help="dali, ffcv or torchvision.")]
 Size = Annotated[int, typer.Option(help="Side of the output in pixels.")]
 
@@ -92,30 +92,8 @@ def demo(
     """Train on handwritten digits with and without mixing, and draw what every mixer does."""
     from .demo import demo as run
 
-    results = run(out, epochs, backend)
-    _write(json_file, {name: asdict(result) for name, result in results.items()})
-
-
-@app.command()
-def train(
-    root: Annotated[Path, typer.Argument(help="Folder with train/ and val/ or test/, each of class folders.")],
-    mixer: Annotated[str, typer.Option(help='Such as "HMix(alpha=1, r=0.75)", or none.')] = "none",
-    model: Annotated[str, typer.Option(help="small, or the name of a torchvision model.")] = "resnet18",
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    size: Size = 224,
-    lr: Annotated[float, typer.Option(min=0)] = 0.1,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    backend: Backend = "dali",
-    out: Annotated[Path | None, typer.Option(help="Write the trained weights to this file.")] = None,
-    json_file: Json = None,
-) -> None:
-    """Train a classifier on an image folder. examples/imagenet/train.py is the full recipe for several GPUs."""
-    from .training import train_folder
-
-    result = train_folder(root, parse_mixer(mixer), model, epochs, batch_size, size, lr, seed, backend, out)
-    typer.echo(f"{result.accuracy:.2%} on held-out images, {result.images_per_second:,.0f} images/s")
-    _write(json_file, asdict(result))
+    results = run(out, epochs, backend, console_for(json_file))
+    write_json(json_file, {name: asdict(result) for name, result in results.items()})
 
 
 @app.command()
@@ -138,12 +116,6 @@ def preview(
     draw = write_page if html or out.suffix == ".html" else draw_sheet
     draw(root, mixers, out, rows=rows, size=size, seed=seed, backend=backend)
     typer.echo(str(out))
-
-
-def _write(file: Path | None, figures: object) -> None:
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def main() -> None:

@@ -9,18 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mixops.mixers.base import Mixer
-
-from ..classes import check_same_classes
 from ..image_loader import ImageLoader
+
+_PARTS = ("loader", "model", "optimizer", "schedule")  # the loader first: it says best what differs
 
 
 @dataclass(frozen=True)
@@ -32,33 +29,58 @@ class TrainingResult:
     seconds: float
 
 
+class Training:
+    """A model, its optimizer and schedule, and the loader that they are trained from: one run of ``epochs``."""
+
+    def __init__(
+        self, model: nn.Module, loader: ImageLoader, *, epochs: int, lr: float = 0.1, weight_decay: float = 5e-4
+    ) -> None:
+        self.loader = loader
+        self.model = model.to(loader.device).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, lr, total_steps=epochs * len(loader) + 1)
+
+    def epoch(self, on_step: Callable[[], None]) -> float:
+        """Trains for an epoch and returns the mean loss; ``on_step`` is called after each step."""
+        self.model.train()
+        total, steps = torch.zeros((), device=self.loader.device), 0
+        for images, targets in self.loader:
+            loss = cross_entropy(self.model(images), targets)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.schedule.step()
+            total += loss.detach()
+            steps += 1
+            on_step()
+        return total.item() / steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        parts = {name: getattr(self, name).state_dict() for name in _PARTS}
+        cuda = torch.cuda.get_rng_state_all() if self.loader.device.type == "cuda" else []
+        return {**parts, "generators": [torch.get_rng_state(), *cuda]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken. Raises ``ValueError`` naming what differs."""
+        for name in _PARTS:
+            getattr(self, name).load_state_dict(state[name])
+        first, *cuda = state["generators"]
+        torch.set_rng_state(first)
+        if self.loader.device.type == "cuda" and len(cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(cuda)
+
+
 def fit(
-    model: nn.Module,
-    train: ImageLoader,
-    test: ImageLoader,
-    *,
-    epochs: int,
-    lr: float = 0.1,
-    weight_decay: float = 5e-4,
-    on_step: Callable[[], None] = lambda: None,
+    model: nn.Module, train: ImageLoader, test: ImageLoader, *, epochs: int, on_step: Callable[[], None] = lambda: None
 ) -> TrainingResult:
     """Trains ``model`` on the loaders' device for ``epochs`` and tests it; ``on_step`` is called after each step."""
-    model.to(train.device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * len(train) + 1)
-    images_seen, start = 0, time.perf_counter()
+    training = Training(model, train, epochs=epochs)
+    start = time.perf_counter()
     for _ in range(epochs):
-        model.train()
-        for images, targets in train:
-            loss = cross_entropy(model(images), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            images_seen += train.batch_size
-            on_step()
+        training.epoch(on_step)
     seconds = time.perf_counter() - start
-    return TrainingResult(evaluate(model, test), images_seen / seconds, seconds)
+    return TrainingResult(evaluate(model, test), epochs * len(train) * train.batch_size / seconds, seconds)
 
 
 @torch.inference_mode()
@@ -85,41 +107,3 @@ def small_net(classes: int, width: int = 16) -> nn.Sequential:
         ]
         channels = width * factor
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
-
-
-def train_folder(
-    root: Path, mixer: Mixer | None, model: str, epochs: int, batch_size: int, size: int, lr: float, seed: int,
-    backend: str, out: Path | None,
-) -> TrainingResult:  # fmt: skip
-    """Trains ``model``, "small" or a torchvision model, on ``root/train`` and tests it on ``root/val`` or ``root/test``.
-
-    Writes the weights to ``out`` where given. Raises ``ValueError`` naming what is missing, or the classes that differ.
-    """
-    held_out = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
-    if not (root / "train").is_dir() or held_out is None:
-        raise ValueError(f"root must hold train/ and val/ or test/, got {root}")
-    options: dict[str, Any] = {"backend": backend, "size": size, "seed": seed}
-    torch.manual_seed(seed)
-    with (
-        ImageLoader(root / "train", batch_size=batch_size, mixer=mixer, **options) as train,
-        ImageLoader(held_out, batch_size=batch_size, split="val", **options) as test,
-        Progress(*Progress.get_default_columns()) as progress,
-    ):
-        check_same_classes(train.classes, test.classes)
-        net = small_net(train.num_classes) if model == "small" else _torchvision_model(model, train.num_classes)
-        task = progress.add_task("training", total=epochs * len(train))
-        result = fit(net, train, test, epochs=epochs, lr=lr, on_step=lambda: progress.advance(task))
-    if out is not None:
-        torch.save(net.state_dict(), out)
-    return result
-
-
-def _torchvision_model(name: str, classes: int) -> nn.Module:
-    try:
-        from torchvision.models import get_model, list_models
-    except ImportError as error:
-        raise ImportError(f"model {name!r} needs torchvision: pip install 'mixstage[torchvision]'") from error
-    if name not in list_models():
-        raise ValueError(f"model must be 'small' or a torchvision model such as 'resnet18', got {name!r}")
-    net: nn.Module = get_model(name, num_classes=classes)
-    return net

@@ -29,7 +29,8 @@ class BetonFile(Listing):
         timeout: float = TIMEOUT,
     ) -> None:
         if not Path(path).is_file():
-            raise ValueError(f"root must be a .beton file, got {str(path)!r}, which is none")
+            why = "which is no file" if os.path.lexists(path) else "which does not exist"
+            raise ValueError(f"root must be a .beton file, got {str(path)!r}, {why}")
         self._beton = beton = Beton(path)
         self._images = images = beton.images(beton.first(IMAGE))
         labels = beton.column(beton.first(INT)).astype(np.int64)

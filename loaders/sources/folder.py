@@ -22,6 +22,7 @@ from .base import Listing
 from .cache import cache_file, locked, read_cache, write_cache
 from .headers import Size, image_size
 from .progress import TIMEOUT, Turn, run_with_progress
+from .splits import refuse_splits
 from .storage import open_regular, read_file, retried
 
 _log = logging.getLogger("mixstage")
@@ -46,10 +47,12 @@ class Folder(Listing):
     ) -> None:
         path = Path(root).expanduser().absolute()
         if not path.is_dir():
-            raise ValueError(f"root must be a folder with one sub-folder per class, got {str(root)!r}, which does not exist")
+            why = "which is no folder" if os.path.lexists(path) else "which does not exist"
+            raise ValueError(f"root must be a folder with one sub-folder per class, got {str(root)!r}, {why}")
         classes = tuple(sorted(entry.name for entry in os.scandir(path) if _is_folder(entry)))
         if not classes:
             raise ValueError(f"root must be a folder with one sub-folder per class, got {str(root)!r}, which has none")
+        refuse_splits(path, classes)
         found = _list_classes(str(path), classes, timeout)
         for name, (names, _) in zip(classes, found, strict=True):
             if not names:

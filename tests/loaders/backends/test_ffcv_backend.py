@@ -243,7 +243,7 @@ def test_break_leaves_no_thread(raw: Path) -> None:
 
 
 def test_clear_errors(folder: Path, tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"root must be a \.beton file, got .*nothing\.beton', which is none"):
+    with pytest.raises(ValueError, match=r"root must be a \.beton file, got .*nothing\.beton', which does not exist"):
         ImageLoader(tmp_path / "nothing.beton", backend="ffcv", **COMMON)
     (tmp_path / "cut.beton").write_bytes(raw.read_bytes()[:9_000_000])
     with pytest.raises(ValueError, match="was cut off"):

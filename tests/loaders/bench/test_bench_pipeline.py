@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,9 @@ from typer.testing import CliRunner
 
 from benchmarks.claims import claims
 from loaders.bench import epoch_timing
-from loaders.bench.epoch_timing import measure_epochs
-from loaders.bench.peers import Setting
+from loaders.bench.epoch_timing import count_batches, measure_epochs
+from loaders.bench.kernel_calls import who_won
+from loaders.bench.peers import Setting, plain_dali
 from loaders.bench.photos import photo, write_photos
 from loaders.bench.pipeline import pipeline
 from loaders.bench.pipeline_augment import NONE, POLICIES
@@ -178,3 +180,41 @@ def test_policies_are_those_that_are_named(policy: Any) -> None:
     assert pixels.shape == (3, 64, 64)
     plan = as_augmentation(policy.ours).draw(Key(), np.arange(4), (64, 64))
     assert plan.box.shape[1] == len(behind)
+
+
+def test_without_anything_to_compare_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but Pillow: the loader on it is measured, mixers run in it, and training says what it needs."""
+    for module in ("nvidia.dali", "torchvision", "ffcv"):
+        monkeypatch.setitem(sys.modules, module, None)
+    root = make_jpeg_folder(tmp_path / "images", 16, classes=2)
+    options = ["--batch-size", "4", "--size", "32", "--rounds", "1", "--device", "cpu", "--json", str(tmp_path / "all.json")]
+    run(str(root), *options, "--part", "loaders")
+    (report,) = json.loads((tmp_path / "all.json").read_text())
+    assert [row["loader"] for row in report["rows"]] == ["mixstage torchvision, HMix"]
+    run(str(root), *options, "--part", "mixers", "--only", "none", "--only", "HMix(alpha=1.0)")
+    (report,) = json.loads((tmp_path / "all.json").read_text())
+    assert report["title"].startswith("Mixers in the torchvision loader") and len(report["rows"]) == 2
+    with pytest.raises(ImportError, match="part 'training' needs torchvision: pip install"):
+        run(str(root), *options, "--part", "training")
+
+
+def test_images_in_nested_folders_count(tmp_path: Path) -> None:
+    """A data set may have folders within its class folders; every contestant lists them."""
+    root = make_jpeg_folder(tmp_path / "images", 32, classes=2)
+    for folder in list(root.iterdir()):
+        (folder / "a" / "b").mkdir(parents=True)
+        for file in list(folder.glob("*.jpg"))[1:]:
+            file.rename(folder / "a" / "b" / file.name)
+    setting = Setting(root, tmp_path / "images.beton", 4, 32, 2, "cpu")
+    assert count_batches(setting) == 8
+    pytest.importorskip("nvidia.dali")
+    for decode_only in (False, True):
+        with plain_dali(setting, decode_only) as epoch:
+            assert sum(1 for _ in epoch()) == 8
+
+
+def test_who_won_is_said_of_those_that_ran() -> None:
+    assert who_won(["timm's MixUp"], ["mixstage", "timm"]) == "mixstage lost to timm's MixUp."
+    assert who_won([], ["mixstage", "timm"]) == "mixstage lost to none of these."
+    alone = who_won([], ["mixstage", "eager torch, with plan and targets"])
+    assert alone == "No other library was measured: none of torchvision, timm, kornia is installed."

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from support.images import make_jpeg_folder
 from typer.testing import CliRunner
 
 from loaders.cli.main import app
@@ -95,3 +96,22 @@ def test_the_demo_learns_and_draws(tmp_path: Path) -> None:
     folders = sorted(folder.name for folder in (tmp_path / "digits" / "train").iterdir())
     assert folders == list("0123456789")
     assert len(list((tmp_path / "digits").rglob("*.jpg"))) == 1797
+
+
+# Figures for programs
+
+
+@pytest.mark.parametrize(
+    "command", ["check", "demo", "doctor", "train", *(f"bench {name}" for name in BENCHMARKS)]
+)  # fmt: skip
+def test_every_command_with_figures_gives_them_to_standard_output(command: str) -> None:
+    text = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"}).output
+    assert "--json" in text and "- is standard output" in text
+
+
+def test_standard_output_holds_nothing_but_the_json(tmp_path: Path) -> None:
+    root = make_jpeg_folder(tmp_path / "images", 6, classes=2)
+    result = CliRunner().invoke(app, ["check", str(root), "--json", "-"])
+    assert json.loads(result.stdout)["images"] == 6 and "6 images in 2 classes" in result.stderr
+    result = CliRunner().invoke(app, ["bench", "plan", "--batch-size", "4", "--size", "16", "--rounds", "1", "--json", "-"])
+    assert json.loads(result.stdout)["rows"] and "│" in result.stderr
