@@ -72,7 +72,8 @@ class Epoch:
             stream.wait_event(ready.complete)
             for tensor in ready.batch.tensors():
                 tensor.record_stream(stream)
-        self.meter.took(len(ready.batch.images[0]), time.perf_counter() - began)
+        outputs = sum(map(len, ready.batch.images))
+        self.meter.took(len(ready.batch.ids), outputs, time.perf_counter() - began)
         return self._output.shown(ready.batch)
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ threads and resumed run gives the same batches, up to the rounding of decoders a
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Generator, Sequence
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from mixops.augment.flips import Flip
 from mixops.key import Key
 from mixops.mixers.base import Mixer
 from mixops.plan import MixPlan
+from mixops.runtime.checks import check_count
 
 from .arguments import (
     RATIO,
@@ -42,7 +42,9 @@ from .arguments import (
 )  # fmt: skip
 from .backends.base import Backend, BackendConfig, find_backend
 from .bad_files import BadFiles, OnError
+from .description import describe
 from .epoch import Epoch
+from .frameworks import NoSampler, warn_if_unsaved
 from .output import Output
 from .position import Position
 from .ranks import find_rank, warn_if_alone
@@ -50,13 +52,13 @@ from .schedule import Schedule
 from .sizes import BatchSizes, Sizes
 from .sources.base import Opened, Source
 from .sources.registry import open_source
-from .state import LoaderState
+from .state import LoaderState, run_config
 from .stats import LoaderStats, Meter
 from .step import UNMIXED, StepPlan, StepPlanner
-from .transform import Transform, transform_name
+from .transform import Transform
 
 
-class ImageLoader:
+class ImageLoader(NoSampler):
     """Iterates over batches of a data set, one epoch for each ``iter``.
 
     Each batch is (images, targets): float images (b * k, 3, height, width) with k the mixer's interpolations, and float
@@ -229,13 +231,24 @@ class ImageLoader:
         self._position.follow(running)
         yield from running
 
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch of the next iterator; setting the one that is next anyway changes nothing, also after a resume."""
-        self._position.set_epoch(epoch)
+    def set_epoch(self, epoch: int, step: int | None = None) -> None:
+        """The epoch of the next iterator; setting the one that is next anyway changes nothing, also after a resume.
+
+        With a ``step`` it begins there, as a DataLoader does after accelerate's ``skip_first_batches(loader, step)``.
+        """
+        if step is None:
+            self._position.set_epoch(epoch)
+        else:
+            self._position.resume(Key(0, epoch).epoch, check_count("step", step, 0, self._steps(epoch)))
+
+    def __repr__(self) -> str:
+        executor = f"{self.backend}, {self._num_threads} threads, {self._prefetch} batches ahead"
+        return describe(self.dataset, self._planner(), self._output, executor, self._position.next())
 
     def _open(self) -> tuple[BackendConfig, Backend]:
         planner, was = self._planner(), self._engine and self._engine[0].planner
         if was is None or (was.schedule, was.mixer) != (planner.schedule, planner.mixer):
+            warn_if_unsaved(self, self._sampling)
             device, stream = find_stream(self.device)
             config = BackendConfig(
                 self.dataset, planner, self._bad, device, stream, self._num_threads, self._prefetch, self._timeout
@@ -259,24 +272,7 @@ class ImageLoader:
         self._position.resume(loaded.epoch, loaded.step)
 
     def _config(self) -> dict[str, Any]:
-        schedule = self.schedule
-        return {
-            "dataset": f"{len(self.dataset)} images, {self.dataset.digest}",
-            "size": repr(self._size) if isinstance(self._size, Sizes) else list(self._size),
-            "crop": repr(self._crop),
-            "flip": repr(self._flip),
-            "augment": None if self._augmentation is None else [repr(self._augmentation), *map(list, self._colours)],
-            "transform": transform_name(self._output.transform),
-            "mixer": repr(self.mixer),
-            "seed": self._seed,
-            "global_batch_size": schedule.batch_size,
-            "batch_sizes": repr(self._batch_sizes) if isinstance(self._batch_sizes, BatchSizes) else None,
-            "sampling": repr(self._sampling),
-            "indices": None if self._candidates is None else hashlib.sha256(self._candidates.tobytes()).hexdigest()[:16],
-            "views": self._views,
-            "drop_last": self._drop_last,
-            "mix_group": [self._mix_group, schedule.group_size],
-        }
+        return run_config(self.dataset, self._planner(), self.mixer, self._output.transform)
 
     def stats(self) -> LoaderStats:
         """Figures of the epoch that is running, or of the last one."""

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
+
+from mixops.mixers.base import Mixer
+
+from .sizes import Sizes
+from .sources.base import Source
+from .step import StepPlanner
+from .transform import Transform, transform_name
 
 _VERSION = 1
 
@@ -41,6 +49,28 @@ class LoaderState:
         if changed:
             text = "; ".join(f"{name} was {self.config.get(name)!r} and is {config.get(name)!r}" for name in changed)
             raise ValueError(f"state must come from a loader of the same configuration, but {text}")
+
+
+def run_config(source: Source, planner: StepPlanner, mixer: Mixer | None, transform: Transform | None) -> dict[str, Any]:
+    """What must not change between a state and its use, as JSON values."""
+    p, schedule, chosen = planner, planner.schedule, planner.candidates
+    return {
+        "dataset": f"{len(source)} images, {source.digest}",
+        "size": repr(p.size) if isinstance(p.size, Sizes) else list(p.size),
+        "crop": repr(p.crop),
+        "flip": repr(p.flip),
+        "augment": None if p.augmentation is None else [repr(p.augmentation), list(p.mean), list(p.std)],
+        "transform": transform_name(transform),
+        "mixer": repr(mixer),
+        "seed": schedule.seed,
+        "global_batch_size": schedule.batch_size,
+        "batch_sizes": None if p.batch_sizes is None else repr(p.batch_sizes),
+        "sampling": repr(schedule.sampling),
+        "indices": None if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest()[:16],
+        "views": p.views,
+        "drop_last": schedule.drop_last,
+        "mix_group": [schedule.mix_group, schedule.group_size],
+    }
 
 
 def _same(name: str, old: Any, new: Any) -> bool:

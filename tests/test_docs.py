@@ -18,6 +18,7 @@ from support.images import make_jpeg_folder
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+RUN_ELSEWHERE = ROOT / "docs" / "works-with.md"  # test_works_with.py: not every framework is installed
 NOT_RUN = {  # first words of commands that cannot be run in a test, and why
     "pip": "installs",
     "sudo": "installs",
@@ -85,7 +86,7 @@ def test_every_page_is_linked_from_the_contents() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on machines with fewer cores than a page's
-@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python")]))
+@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python") and page != RUN_ELSEWHERE]))
 def test_python_blocks(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("nvidia.dali", "torchvision"):
         pytest.importorskip(module)

@@ -23,6 +23,7 @@ THREAD = ("loaders/test_worker_thread.py",)
 ARGUMENTS = ("loaders/test_arguments.py",)
 CONVERT = ("loaders/cli/test_convert.py",)
 TIMM, CLASSES, SAMPLING = ("loaders/test_moving_from_timm.py",), ("loaders/test_classes.py",), ("loaders/test_sampling.py",)
+STATS = ("loaders/test_stats.py",)
 
 # one line a fault
 # ruff: noqa: E501
@@ -45,12 +46,19 @@ FAULTS = (
     Fault("loader: a bad file more than the budget", "loaders/bad_files.py", "len(self.reported) > self._max_bad", "len(self.reported) > self._max_bad + 1", POLICY),
     Fault("loader: the last of the budget is too many", "loaders/bad_files.py", "len(self.reported) > self._max_bad", "len(self.reported) >= self._max_bad", POLICY),
     Fault("loader: a bad file is told each time", "loaders/bad_files.py", "if sample in self.reported:", "if False:", POLICY),
-    Fault("loader: another seed may go on", "loaders/image_loader.py", '            "seed": self._seed,\n', "", STATE),
-    Fault("loader: another crop may go on", "loaders/image_loader.py", '            "crop": repr(self._crop),\n', "", STATE),
+    Fault("loader: another seed may go on", "loaders/state.py", '        "seed": schedule.seed,\n', "", STATE),
+    Fault("loader: another crop may go on", "loaders/state.py", '        "crop": repr(p.crop),\n', "", STATE),
     Fault("loader: the state is a batch behind", "loaders/stats.py", "self.step += 1", "self.step += bool(self._images)", STATE),
     Fault("loader: a chosen mix group may change", "loaders/state.py", "return old[0] == new[0] or old[1] == new[1]", "return True", STATE),
     Fault("loader: an epoch may be negative", "loaders/state.py", "not isinstance(value, bool) and value >= 0", "not isinstance(value, bool)", STATE),
     Fault("loader: set_epoch forgets the step", "loaders/position.py", "if epoch != self._epoch:", "if True:", STATE),
+    Fault("loader: an epoch begins at its first step whatever is set", "loaders/image_loader.py", "if step is None:", "if True:", ("test_works_with.py::test_an_epoch_begins_at_the_step_that_is_set",)),
+    Fault("loader: the first batch counts in the rates", "loaders/stats.py", "self._images - self._first[0]", "self._images", STATS),
+    Fault("loader: outputs are those of one view", "loaders/epoch.py", "sum(map(len, ready.batch.images))", "len(ready.batch.images[0])", STATS),
+    Fault("loader: a folder of splits is a data set", "loaders/sources/splits.py", "<= {TRAINING, *HELD_OUT}", "<= set()", ("loaders/sources/test_splits.py",)),
+    Fault("loader: every Accelerator saves the loader", "loaders/frameworks.py", "not any(saved is loader for", "not any(True for", ("test_works_with.py::test_an_accelerator_that_would_not_save_the_loader_is_warned_of",)),
+    Fault("command line: tables cut figures", "loaders/figures.py", "if needed > console.width:", "if False:", ("loaders/test_figures.py",)),
+    Fault("command line: a resumed training sees the first epoch again", "loaders/cli/training.py", '_PARTS = ("loader", "model",', '_PARTS = ("model",', ("loaders/cli/test_train.py::test_a_resumed_run_ends_with_the_same_weights",)),
     Fault("loader: labels of the first samples", "loaders/output.py", "to_device(self.labels[ids],", "to_device(self.labels[: len(ids)],", OUTPUT),
     Fault("loader: labels are not smoothed", "loaders/output.py", "smoothing=self.smoothing)", "smoothing=0.0)", OUTPUT),
     Fault("loader: a matching of another step", "loaders/output.py", "planner.mix(step.epoch, step.step, images)", "planner.mix(step.epoch, 0, images)", OUTPUT),

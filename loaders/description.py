@@ -1,0 +1,78 @@
+"""What a loader will do, in the lines that ``print(loader)`` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .output import Output
+from .printable import printable
+from .sampling import Sequential
+from .sizes import Sizes
+from .sources.base import Source
+from .step import StepPlanner
+
+
+def describe(source: Source, planner: StepPlanner, output: Output, executor: str, position: tuple[int, int]) -> str:
+    """One line each for the data, their order, what becomes of an image, the mix, a batch, who makes it, and what is next.
+
+    ``executor`` says in words which backend works with what; ``position`` is the epoch and step of the next batch.
+    """
+    lines = {
+        "data": _data(source, planner),
+        "order": _order(planner, position[0]),
+        "image": _image(planner, output, position),
+        "mix": "nothing" if planner.mixer is None else repr(planner.mixer),
+        "batch": _batch(planner, output, position),
+        "made by": f"{executor} on {output.device}",
+        "next": f"step {position[1]} of epoch {position[0]}",
+    }
+    return "\n".join(["ImageLoader", *(f"    {name + ':':9}{text}" for name, text in lines.items())])
+
+
+def _data(source: Source, planner: StepPlanner) -> str:
+    chosen = "" if planner.candidates is None else f"{len(planner.candidates):,} of "
+    where = getattr(source, "root", None)
+    place = "" if where is None else f" in {printable(str(where))}"
+    return f"{chosen}{len(source):,} images of {len(source.classes):,} classes{place} ({type(source).__name__})"
+
+
+def _order(planner: StepPlanner, epoch: int) -> str:
+    schedule = planner.schedule_of(epoch)
+    ranks = f"rank {schedule.rank} of {schedule.world_size}"
+    rest = schedule.length % schedule.batch_size
+    last = f", the last {rest} rows dropped" if schedule.drop_last and rest else ""
+    how = "in the order of the data" if isinstance(schedule.sampling, Sequential) else f"{schedule.sampling!r}"
+    return f"{len(schedule):,} steps of {schedule.batch_size:,} rows{last}; {how}, seed {schedule.seed}, {ranks}"
+
+
+def _image(planner: StepPlanner, output: Output, position: tuple[int, int]) -> str:
+    height, width = planner.size_at(*position)
+    course = f" now, {planner.size!r}" if isinstance(planner.size, Sizes) else ""
+    done = [f"{planner.crop!r} to {height} x {width}{course}", repr(planner.flip)]
+    done += [] if planner.augmentation is None else [repr(planner.augmentation)]
+    done += [] if output.transform is None else [repr(output.transform)]
+    done += ["as it is"] if output.mean is None else [f"mean {_numbers(output.mean)}, std {_numbers(output.std or ())}"]
+    return ", ".join(done)
+
+
+def _batch(planner: StepPlanner, output: Output, position: tuple[int, int]) -> str:
+    rows = len(planner.schedule_of(position[0]).rows(0))
+    outputs = rows * (1 if planner.mixer is None else planner.mixer.interpolations)
+    views = f"{output.views} views of " if output.views > 1 else ""
+    layout = ", channels_last" if output.memory_format == torch.channels_last else ""
+    dtype = str(output.dtype).removeprefix("torch.")
+    images = f"{views}images ({outputs}, 3, {', '.join(map(str, planner.size_at(*position)))}) {dtype}{layout}"
+    if planner.mixer is None:
+        targets = f"labels ({rows},) int64"
+    elif output.targets == "sparse":
+        targets = f"sparse targets of {outputs} rows"
+    else:
+        targets = f"targets ({outputs}, {output.num_classes}) float32"
+    ids = f", ids ({rows},)" if output.ids else ""
+    return f"{output.form} of {images}, {targets}{ids}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{float(value):g}" for value in values) + ")"
