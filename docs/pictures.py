@@ -1,4 +1,4 @@
-"""Draws docs/pictures/*.jpg: what each mixer makes of two photographs of scikit-learn's.
+"""Draws docs/pictures/*.jpg: what each mixer makes of scikit-learn's two photographs (CC BY 2.0, danielbuechele, vultilion).
 
 python docs/pictures.py
 """
@@ -14,12 +14,23 @@ from matplotlib import pyplot
 from sklearn.datasets import load_sample_images
 from torch.nn.functional import avg_pool2d, interpolate
 
-from mixops import CoMixUp, CutMix, GMix, Key, MixPlan, MixUp, OptimalMatching, mix_images
+from mixops import CoMixUp, CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, OptimalMatching, PuzzleMix, mix_images
+from mixops.mixers.base import Mixer
 from mixops.mixers.multi.base import SharesMixer
 from mixops.mixers.registry import REGISTRY
 
 FOLDER = Path(__file__).parent / "pictures"
 SIDE = 192
+OVERVIEW: tuple[tuple[str, Mixer], ...] = (
+    ("MixUp", MixUp(1.0)),
+    ("CutMix", CutMix(1.0)),
+    ("HMix", HMix(1.0, r=0.75)),
+    ("GMix", GMix(1.0)),
+    ("FMix", FMix(1.0)),
+    ("PuzzleMix", PuzzleMix(1.0)),
+    ("SaliencyMix", CutMix(1.0, centre="saliency")),
+    ("multi-mix", GMix(1.0, interpolations=3)),
+)
 
 
 def photographs() -> torch.Tensor:
@@ -62,21 +73,43 @@ def show(name: str, panels: list[tuple[str, np.ndarray]]) -> None:
     pyplot.close(figure)
 
 
+def even(mixer: Mixer, images: torch.Tensor) -> MixPlan:
+    """The first draw that shows both pictures."""
+    size = {"batch_size": 2, "height": SIDE, "width": SIDE}
+    plans = (mixer.plan(Key(seed), **size, images=images, saliency=edges(images)) for seed in range(1000))
+    return next(plan for plan in plans if 0.45 < plan.weight[0].mean() < 0.65)
+
+
+def overview(images: torch.Tensor) -> None:
+    """Both sources and every result of every mixer, in one picture of two rows."""
+    panels = [("own image", images[0]), ("partner", images[1])]
+    for name, mixer in OVERVIEW:
+        plan = even(mixer, images)
+        for k, (weight, result) in enumerate(zip(plan.weight[0], mix_images(images, plan), strict=False)):
+            number = f" {k + 1}" if plan.interpolations > 1 else ""
+            panels.append((f"{name}{number}: {weight:.2f} own", result))
+    figure, axes = pyplot.subplots(2, len(panels) // 2, figsize=(1.9 * len(panels) // 2, 4.2), layout="constrained")
+    for axis, (title, picture) in zip(axes.flat, panels, strict=True):
+        axis.imshow(picture.permute(1, 2, 0).numpy())
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+    figure.savefig(FOLDER / "overview.jpg", dpi=100, pil_kwargs={"quality": 85})
+    pyplot.close(figure)
+
+
 def main() -> None:
     """Draws them all."""
     FOLDER.mkdir(exist_ok=True)
     images = photographs()
-    size = {"batch_size": 2, "height": SIDE, "width": SIDE}
+    overview(images)
     mixers = {entry.page: entry.picture() for entry in REGISTRY}
     mixers |= {"multi-mix": GMix(1.0, interpolations=3), "saliencymix": CutMix(1.0, centre="saliency")}
     eight = torch.cat([images, images.flip(3), images.roll(40, 3), images.flip(3).roll(40, 3)])
     for name, mixer in mixers.items():
         if isinstance(mixer, (SharesMixer, CoMixUp)):
             draw(name, mixer.plan(Key(2), images=eight), eight)
-            continue
-        keys = (Key(seed) for seed in range(1000))  # the first draw that shows both pictures
-        plans = (mixer.plan(key, **size, images=images, saliency=edges(images)) for key in keys)
-        draw(name, next(plan for plan in plans if 0.45 < plan.weight[0].mean() < 0.65), images)
+        else:
+            draw(name, even(mixer, images), images)
     matched = MixUp(1.0, matching=OptimalMatching(4)).replace(draw="batch")
     plans = (matched.plan(Key(seed), batch_size=8, height=SIDE, width=SIDE, images=eight) for seed in range(1000))
     draw("k-mixup", next(plan for plan in plans if 0.45 < plan.weight[0, 0] < 0.65), eight)

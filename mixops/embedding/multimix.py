@@ -1,10 +1,11 @@
 """Embedding-space MultiMix: n interpolations of all m embeddings of a batch, just before the classifier.
 
-"Teach me how to interpolate a myriad of embeddings" (Venkataramanan et al., NeurIPS 2023), eq. 6 to 15. Not to be
-confused with multi-mix (several interpolations of a pair of images), which is a mixer. With a linear classifier,
-interpolating embeddings and then classifying is classifying and then interpolating logits, which ``multimix_stream``
-does without ever holding the n interpolated logits of all positions; any other classifier takes the equations as they
-stand (``multimix_literal``).
+"Embedding space interpolation beyond mini-batch, beyond pairs and beyond examples" (Venkataramanan et al., NeurIPS 2023,
+arXiv 2311.05538); equations are numbered as in its first version, "Teach me how to interpolate a myriad of embeddings"
+(arXiv 2206.14868), eq. 6 to 15, which has the distillation too. Not to be confused with multi-mix (several interpolations of
+a pair of images), which is a mixer. With a linear classifier, interpolating embeddings and then classifying is classifying
+and then interpolating logits, which ``multimix_stream`` does without ever holding the n interpolated logits of all
+positions; any other classifier takes the equations as they stand (``multimix_literal``).
 """
 
 from __future__ import annotations

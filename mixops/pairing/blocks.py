@@ -3,7 +3,8 @@
 The shuffled batch p and the same order rotated by k, q, are cut at the same places. Block i of p and block i of q hold
 different images as long as 2k <= b, both are permutations of the batch, and a one-to-one match inside each block is one of
 the whole batch, also where the last block is short. k = 1 leaves nothing to match: shuffle and rotate by one, nobody is his
-own partner. Any k gives the two disjoint batches that k-mixup matches (arXiv 2106.02933).
+own partner. Any k gives the two batches that k-mixup matches (arXiv 2106.02933), which there are drawn independently and may
+overlap; here they are disjoint.
 """
 
 from __future__ import annotations
