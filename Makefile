@@ -6,7 +6,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint con
 unexport PYTHONDONTWRITEBYTECODE
 FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
 
-.PHONY: demo test check wheels constraints gpu soak mutants docs-check format clean
+.PHONY: demo test check docs wheels constraints gpu soak mutants docs-check format clean
 
 demo: .venv/base
 	$(BIN)/mixstage demo
@@ -19,6 +19,10 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+# the site of docs/, in site/: open site/index.html, no server needed
+docs: .venv/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # the wheel in clean environments of the oldest and the newest Python on the machine
 wheels: .venv/dev
@@ -54,7 +58,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/base: pyproject.toml constraints.txt
 	@echo "setting up .venv (about a minute)"
@@ -65,7 +69,7 @@ clean:
 
 .venv/dev: .venv/base
 	@echo "installing what tests and checks need"
-	@$(INSTALL) --editable '.[arrow,bench,dali,datasets,demo,dev,lmdb,remote,webdataset]'
+	@$(INSTALL) --editable '.[arrow,bench,dali,datasets,demo,dev,docs,lmdb,remote,webdataset]'
 	@touch $@
 
 # FFCV is built from source and needs a compiler, TurboJPEG and OpenCV; without them its tests are skipped with a reason.

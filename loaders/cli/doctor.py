@@ -78,7 +78,7 @@ def doctor(
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
     with console.status("trying every part in a process of its own"):
         findings = examine(parts(), timeout, gpu="gpu" in machine or Path("/dev/nvidia0").exists())
-    rows = [[f.part, f.version, Text(f.state, _COLOURS[f.state]), f.seen] for f in findings]
+    rows: list[list[str | Text]] = [[f.part, f.version, Text(f.state, _COLOURS[f.state]), f.seen] for f in findings]
     print_table(console, ["part", "version", "state", "seen"], rows)
     for found in findings:
         if found.state == "missing":
