@@ -6,13 +6,20 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint con
 unexport PYTHONDONTWRITEBYTECODE
 FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
 
-.PHONY: demo test check docs wheels constraints gpu soak mutants docs-check format clean
+.PHONY: demo test quick check docs wheels constraints gpu soak mutants docs-check format clean
 
 demo: .venv/base
 	$(BIN)/mixstage demo
 
 test: .venv/dev .venv/ffcv
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# what changes most often, under a minute on two cores: mathematics, plans, arguments, schedules, states
+quick: .venv/dev
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 tests/test_faults.py tests/mixops tests/loaders/test_[adfops]*.py \
+	  tests/loaders/test_s[cit]*.py $(addprefix --ignore=tests/mixops/,kernels apply/test_not_finite.py augment/test_laws_timm.py \
+	  embedding mixers/test_contract.py mixers/test_puzzle.py mixers/test_registry.py test_call.py test_theory.py \
+	  test_inputs.py test_signatures.py test_cuda.py)
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
