@@ -8,15 +8,12 @@ Masks of one value are the shares themselves, in float32 because that is what th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from .runtime.checks import shown
-
-if TYPE_CHECKING:
-    from .plan import MixPlan
 
 _SUM = 1e-4  # how far the shares of a row or a pixel may be from 1 in all
 
@@ -75,7 +72,27 @@ class PlanSources:
         return PlanSources(self.rows[rows], self.weight[rows], self.masks[rows])
 
 
-def sources_of(plan: MixPlan, count: int, *, dense: bool) -> PlanSources:
+class Plan(Protocol):
+    """What is looked at of a ``MixPlan``."""
+
+    @property
+    def partner(self) -> Any: ...
+    @property
+    def weight(self) -> Any: ...
+    @property
+    def params(self) -> Any: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def more(self) -> PlanSources | None: ...
+    def mask(self) -> Any:
+        """The masks of the rows' own images."""
+        ...
+
+
+def sources_of(plan: Plan, count: int, *, dense: bool) -> PlanSources:
     """The sources of any plan, ``count`` of them; those beyond a plan's own are the row itself with no share.
 
     ``dense`` asks for masks at every pixel, without which all must be constant. Masks of two sources become float32, the
