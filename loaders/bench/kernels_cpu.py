@@ -78,7 +78,7 @@ def augment_path(name: str, images: list[Tensor]) -> Contestant:
     """An augmentation's kernels, its plans drawn before, from one memory into another."""
     b, _, h, w = images[0].shape
     augmentation = parse_augment(name)
-    assert augmentation is not None  # no name is "none"
+    assert augmentation is not None
     plans = [augmentation.draw(Key(step=i), np.arange(b), (h, w)) for i in range(8)]  # of one batch each its own cost
     pixels = [x.permute(0, 2, 3, 1).contiguous() for x in images]
     sets = cycle([(pixels[i % len(pixels)], torch.empty_like(pixels[0]), plan) for i, plan in enumerate(plans)])

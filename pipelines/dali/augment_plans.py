@@ -94,7 +94,7 @@ class AugmentSource:
         matrix = warp_matrices(plan.op, plan.arg, self.height, self.width).astype(np.float32)
         arrays: list[Any] = []
         for j in range(kind.shape[1]):
-            arrays += [kind[:, j].copy(), plan.arg[:, j].copy(), matrix[:, j].reshape(-1, 2, 3)]
+            arrays += [kind[:, j].copy(), plan.arg[:, j].copy(), np.ascontiguousarray(matrix[:, j]).reshape(-1, 2, 3)]
         return (*arrays, *_erased(plan)) if self.augmentation.erasing else tuple(arrays)
 
 
@@ -106,7 +106,7 @@ def _whole(plan: AugmentPlan) -> Any:
 
 def _erased(plan: AugmentPlan) -> tuple[Any, list[Any], list[Any]]:
     """The boxes, painted by the CPU's kernels on black; rows without one have a pixel that nobody looks at."""
-    rows = np.flatnonzero(np.any(plan.box[..., 2] > 0, axis=1))
+    rows = np.flatnonzero(np.any(np.all(plan.box[..., 2:] > 0, axis=-1), axis=1))
     kept, shown = ([np.zeros((1, 1, c), np.uint8) for _ in range(plan.batch_size)] for c in (1, 3))
     if len(rows):
         boxes = plan.rows(rows)
