@@ -123,10 +123,17 @@ def _step(state: Threads, opcode: str, operands: list[str], where: np.ndarray | 
         _access(state, name, modifiers, operands, where)
         return
     assert where is None, opcode
+    if name == "mov" and "{" in "".join(operands):
+        _repack(state, int(modifiers[0][1:]) // 8, *operands)
+        return
     target, *sources = operands
     kind = modifiers[-1]
     if name == "cvt":
         state.write(target, _convert(state, modifiers, sources))
+        return
+    if kind.endswith("16x2"):  # two lanes of a register
+        lanes = [np.ascontiguousarray(state.read(s, np.uint32)).view(f"{KINDS[kind[0]]}2") for s in sources]
+        state.write(target, INSTRUCTIONS[".".join([name, *modifiers[:-1]])](*lanes).view(np.uint32))
         return
     dtype = np.bool_ if kind == "pred" else np.dtype(f"{KINDS[kind[0]]}{int(kind[1:]) // 8}")
     if name in ("shl", "shr", "selp", "bfe"):
@@ -138,6 +145,20 @@ def _step(state: Threads, opcode: str, operands: list[str], where: np.ndarray | 
     else:
         values = [state.read(s, dtype) for s in sources]
     state.write(target, INSTRUCTIONS[".".join([name, *modifiers[:-1]])](*values))
+
+
+def _repack(state: Threads, size: int, target: str, source: str) -> None:
+    """Takes a register apart, or puts one together, lowest part first."""
+    parts = (target if "{" in target else source).strip("{} ").replace(" ", "").split(",")
+    width = size // len(parts)
+    if "{" in target:
+        whole = np.ascontiguousarray(state.read(source, f"u{size}")).view(f"u{width}").reshape(-1, len(parts))
+        for part, value in zip(parts, whole.T, strict=True):
+            if part != "_":
+                state.write(part, np.ascontiguousarray(value))
+    else:
+        values = np.stack([state.read(part, f"u{width}") for part in parts], 1)
+        state.write(target, np.ascontiguousarray(values).view(f"u{size}")[:, 0])
 
 
 def _access(state: Threads, name: str, modifiers: list[str], operands: list[str], where: np.ndarray | None) -> None:
