@@ -11,7 +11,8 @@ from .printable import printable
 from .sampling import Sequential
 from .sizes import Sizes
 from .sources.base import Source
-from .step import StepPlanner
+from .sources.opened import Examined
+from .step import UNMIXED, StepPlanner
 
 
 def describe(source: Source, planner: StepPlanner, output: Output, executor: str, position: tuple[int, int]) -> str:
@@ -23,7 +24,7 @@ def describe(source: Source, planner: StepPlanner, output: Output, executor: str
         "data": _data(source, planner),
         "order": _order(planner, position[0]),
         "image": _image(planner, output, position),
-        "mix": "nothing" if planner.mixer is None else repr(planner.mixer),
+        "mix": _mix(planner),
         "batch": _batch(planner, output, position),
         "made by": f"{executor} on {output.device}",
         "next": f"step {position[1]} of epoch {position[0]}",
@@ -33,9 +34,10 @@ def describe(source: Source, planner: StepPlanner, output: Output, executor: str
 
 def _data(source: Source, planner: StepPlanner) -> str:
     chosen = "" if planner.candidates is None else f"{len(planner.candidates):,} of "
-    where = getattr(source, "root", None)
+    given = source.source if isinstance(source, Examined) else source
+    where = getattr(given, "root", None)
     place = "" if where is None else f" in {printable(str(where))}"
-    return f"{chosen}{len(source):,} images of {len(source.classes):,} classes{place} ({type(source).__name__})"
+    return f"{chosen}{len(source):,} images of {len(source.classes):,} classes{place} ({type(given).__name__})"
 
 
 def _order(planner: StepPlanner, epoch: int) -> str:
@@ -57,6 +59,12 @@ def _image(planner: StepPlanner, output: Output, position: tuple[int, int]) -> s
     return ", ".join(done)
 
 
+def _mix(planner: StepPlanner) -> str:
+    if planner.mixer is UNMIXED:
+        return "nothing while mixup_enabled is False, with targets as of a mixer"
+    return "nothing" if planner.mixer is None else repr(planner.mixer)
+
+
 def _batch(planner: StepPlanner, output: Output, position: tuple[int, int]) -> str:
     rows = len(planner.schedule_of(position[0]).rows(0))
     outputs = rows * (1 if planner.mixer is None else planner.mixer.interpolations)
@@ -65,7 +73,7 @@ def _batch(planner: StepPlanner, output: Output, position: tuple[int, int]) -> s
     dtype = str(output.dtype).removeprefix("torch.")
     images = f"{views}images ({outputs}, 3, {', '.join(map(str, planner.size_at(*position)))}) {dtype}{layout}"
     if planner.mixer is None:
-        targets = f"labels ({rows},) int64"
+        targets = f"labels ({rows},) int64" if output.labels.ndim == 1 else f"labels ({rows}, {output.num_classes}) float32"
     elif output.targets == "sparse":
         targets = f"sparse targets of {outputs} rows"
     else:

@@ -42,6 +42,9 @@ class Part(str, Enum):
     TRAINING = "training"
 
 
+_NEEDS = {Part.AUGMENT: "nvidia.dali", Part.TRAINING: "torchvision"}  # parts that are left out without, unless asked for
+
+
 def pipeline(
     root: Annotated[Path | None, typer.Argument(help="Folder of class folders; by default synthetic JPEGs.")] = None,
     part: Annotated[list[Part] | None, typer.Option(help="May be repeated; by default all.")] = None,
@@ -56,7 +59,7 @@ def pipeline(
     json_file: Json = None,
 ) -> None:
     """Measure the loaders: images/s with and without mixing, against torchvision, plain DALI, plain FFCV and decoding."""
-    parts = part or [one for one in Part if one != Part.TRAINING or is_installed("torchvision")]  # it has the networks
+    parts = part or [one for one in Part if is_installed(_NEEDS.get(one, "torch"))]
     if only and not {*parts} <= {Part.LOADERS, Part.MIXERS, Part.AUGMENT}:
         raise typer.BadParameter("only takes contestants of --part loaders, mixers or augment", param_hint="--only")
     if cores and cores < usable_processors():

@@ -28,7 +28,7 @@ def chosen(cases: dict[str, Open], only: Sequence[str] | None) -> dict[str, Open
     unknown = set(only or ()) - set(cases)
     if unknown:
         raise ValueError(f"only must be names of {', '.join(cases)}, got {', '.join(sorted(unknown))}")
-    return {name: case for name, case in cases.items() if only is None or name in only}
+    return {name: case for name, case in cases.items() if not only or name in only}
 
 
 def speed(rates: dict[str, Any], name: str, unit: str | None) -> Quartiles | None:

@@ -7,7 +7,6 @@ or "state_dict" as training scripts write it; names may begin with what data par
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,13 +17,13 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from torch import Tensor, nn
 
 from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.measures import alignment, detection, fgsm, pgd, reliability, uniformity
 from mixops.measures.calibration import Reliability
 
+from ..figures import Json, console_for, print_table, write_json
 from ..image_loader import ImageLoader
 from .models import load_model
 
@@ -59,7 +58,7 @@ def evaluate(
     backend: Annotated[str, typer.Option(help="dali, ffcv or torchvision.")] = "dali",
     device: Annotated[str | None, typer.Option(help="cuda where there is one.")] = None,
     diagram: Annotated[Path | None, typer.Option(help="Draw the reliability diagram to this file.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: Json = None,
 ) -> None:
     """Print what papers report of a trained model: accuracy, calibration, embeddings, robustness, unknown images."""
     options: dict[str, Any] = {
@@ -76,14 +75,12 @@ def evaluate(
         detected = detection(answers.confidence, theirs.confidence)
         names = ("detection accuracy, %", "AUROC, %", "AUPR of known, %", "AUPR of unknown, %")
         figures |= {name: 100 * value for name, value in zip(names, asdict(detected).values(), strict=True)}
-    table = Table("measure", "value", title=f"{checkpoint.name} on {len(answers.labels)} images", title_justify="left")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.3f}")
-    Console().print(table)
+    rows = [[name, f"{value:.3f}"] for name, value in figures.items()]
+    title = f"{checkpoint.name} on {len(answers.labels)} images"
+    print_table(console_for(json_file), ["measure", "value"], rows, title)
     if diagram is not None:
         draw_reliability(diagram, found)
-    if json_file is not None:
-        json_file.write_text(json.dumps({"images": len(answers.labels), **figures}, indent=1))
+    write_json(json_file, {"images": len(answers.labels), **figures})
 
 
 def measures(answers: Answers, found: Reliability) -> dict[str, float]:

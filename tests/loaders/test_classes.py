@@ -6,7 +6,7 @@ import pytest
 from support.images import make_jpeg_folder
 
 from loaders.classes import check_same_classes
-from loaders.cli.training import train_folder
+from loaders.cli.train import train_folder
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_training_refuses_other_classes(tmp_path, monkeypatch):
     make_jpeg_folder(tmp_path / "val", 12, classes=3)
     (tmp_path / "val" / "1").rename(tmp_path / "val" / "11")
     with pytest.raises(ValueError, match="val must have the classes of train, but it lacks '1' and has besides '11'"):
-        train_folder(tmp_path, None, "small", 1, 4, 16, 0.05, 0, "torchvision", None)
+        train_folder(tmp_path, None, "small", 1, 0.05, batch_size=4, size=16, seed=0, backend="torchvision")

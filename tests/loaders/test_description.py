@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from support.resuming import loader
 
 from loaders import BatchSizes, Sizes
+from loaders.sources import Arrays
 from mixops import GMix, MixUp, TrivialAugmentWide
 
 
@@ -26,6 +28,7 @@ def lines(one) -> dict[str, str]:
         {"mixer": MixUp(), "targets": "sparse", "views": 2, "ids": True},
         {"mixer": None, "mean": None, "std": None, "dtype": torch.uint8, "drop_last": True, "indices": range(50)},
         {"mixer": MixUp(), "size": Sizes("32@0 48@1"), "batch_size": BatchSizes("10@0 20@1"), "batch": "dict"},
+        {"mixer": MixUp(), "batch": "named"},
         {"mixer": None, "augment": TrivialAugmentWide(), "shuffle": False, "rank": 1, "world_size": 2},
     ],
 )  # fmt: skip
@@ -45,10 +48,19 @@ def test_the_batch_is_as_said(jpeg_folder, options):
         found = re.search(r"(?:labels|targets) \(([\d, ]+)\)", said["batch"])[1]
         assert tuple(int(number) for number in found.split(",") if number.strip()) == values[1].shape
     assert said["batch"].endswith("ids (12,)") == bool(options.get("ids"))
-    assert said["batch"].startswith("dict" if options.get("batch") == "dict" else "tuple")
+    assert said["batch"].startswith(options.get("batch", "tuple"))
     assert said["order"].startswith(f"{steps} steps of ")
     assert said["next"] == "step 0 of epoch 1"
     assert said["mix"] == ("nothing" if options["mixer"] is None else repr(options["mixer"]))
+
+
+def test_labels_that_are_weights_and_a_source_of_ones_own():
+    weights = np.eye(3, dtype=np.float32)[np.arange(24) % 3]
+    with loader(Arrays(np.zeros((24, 8, 8, 3), np.uint8), weights), "torchvision", mixer=None, size=8) as one:
+        said = lines(one)
+        _, labels = next(iter(one))
+    assert "24 images of 3 classes" in said["data"] and said["data"].endswith("(Arrays)")
+    assert "labels (12, 3) float32" in said["batch"] and labels.shape == (12, 3) and labels.dtype == torch.float32
 
 
 def test_it_says_all_that_matters(jpeg_folder):
@@ -61,6 +73,9 @@ def test_it_says_all_that_matters(jpeg_folder):
     assert "TrivialAugmentWide" in said["image"] and "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)" in said["image"]
     assert said["made by"] == "torchvision, 2 threads, 2 batches ahead on cpu"
     assert said["next"] == "step 1 of epoch 0"
+    with loader(jpeg_folder, "torchvision", mixer=MixUp()) as one:
+        one.mixup_enabled = False
+        assert lines(one)["mix"].startswith("nothing") and "targets (12, 5) float32" in lines(one)["batch"]
     with loader(jpeg_folder, "torchvision", mixer=None, split="val", mean=None, std=None, dtype=torch.uint8) as one:
         assert lines(one)["order"].startswith("9 steps of 12 rows; in the order of the data")
         assert lines(one)["image"].endswith("as it is")
