@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,17 @@ def test_the_search_knows_names_and_works_from_the_disk(site: Path) -> None:
         assert any(name in entry for location, entry in text.items() if location.startswith("api.html")), name
     assert (site / "search" / "search_index.js").exists()
     assert "iframe-worker.js" in (site / "index.html").read_text()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_without_a_network_finds_a_mixer_in_pages_on_the_disk(site: Path, tmp_path: Path) -> None:
+    flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
+    offline = ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path}"]
+    address = f"{(site / 'index.html').as_uri()}?q=HMix"
+    command = ["chromium", *flags.split(), *offline, "--dump-dom", address]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    found = re.findall(r'<a href="([^"]*)"[^>]*md-search-result__link', shown)
+    assert any(link.endswith("/mixers/hmix.html") for link in found)
 
 
 def test_a_request_is_noticed() -> None:

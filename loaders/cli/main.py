@@ -84,15 +84,21 @@ Size = Annotated[int, typer.Option(help="Side of the output in pixels.")]
 
 @app.command()
 def demo(
+    root: Annotated[
+        Path | None,
+        typer.Argument(help="Folder with train/ and test/ or val/ of small images, such as CIFAR's; digits without."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the images and the picture.")] = Path("demo"),
-    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    epochs: Annotated[int, typer.Option(min=1)] = 40,
+    per_class: Annotated[int, typer.Option(min=5, help="Labelled images of each class.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
     backend: Backend = "dali",
     json_file: Json = None,
 ) -> None:
-    """Train on handwritten digits with and without mixing, and draw what every mixer does."""
+    """Train on a few images a class with and without mixing, and draw what every mixer does."""
     from .demo import demo as run
 
-    results = run(out, epochs, backend, console_for(json_file))
+    results = run(out, epochs, backend, root=root, per_class=per_class, seeds=seeds, console=console_for(json_file))
     write_json(json_file, {name: asdict(result) for name, result in results.items()})
 
 

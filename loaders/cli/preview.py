@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -25,6 +26,7 @@ from ..image_loader import ImageLoader
 from ..printable import printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -66,11 +68,20 @@ def examples(root: str | PathLike[str], mixer: Mixer, *, rows: int = 1, seed: in
 def draw_sheet(
     root: str | PathLike[str], mixers: Sequence[Mixer], out: str | PathLike[str], *, rows: int = 1, **options: Any
 ) -> None:
-    """Writes a PNG with ``rows`` rows a mixer: both sources, then mask and result of each output with its label weights."""
-    shown = [(mixer, example) for mixer in mixers for example in examples(root, mixer, rows=rows, **options)]
-    figure = _figure(shown)
+    """Writes a PNG with ``rows`` rows a mixer, each filled with pairs: both sources, then mask and result of each output."""
+    panels = max(2 + 2 * mixer.interpolations for mixer in mixers)
+    figure = _figure([line for mixer in mixers for line in _lines(root, mixer, rows, panels, options)])
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=80)
+
+
+def _lines(
+    root: str | PathLike[str], mixer: Mixer, rows: int, panels: int, options: dict[str, Any]
+) -> list[tuple[Mixer, list[Example]]]:
+    """``rows`` rows of as many pairs as fit beside one another."""
+    pairs = panels // (2 + 2 * mixer.interpolations)
+    found = examples(root, mixer, rows=rows * pairs, **options)
+    return [(mixer, found[start : start + pairs]) for start in range(0, len(found), pairs)]
 
 
 def write_page(
@@ -80,7 +91,7 @@ def write_page(
     sections = []
     for mixer in mixers:
         buffer = io.BytesIO()
-        _figure([(mixer, example) for example in examples(root, mixer, rows=rows, **options)]).savefig(buffer, dpi=80)
+        _figure(_lines(root, mixer, rows, 2 + 2 * mixer.interpolations, options)).savefig(buffer, dpi=80)
         data = base64.b64encode(buffer.getvalue()).decode()
         name = html.escape(repr(mixer))
         sections.append(f'<section><h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{data}"></section>')
@@ -93,35 +104,48 @@ def write_page(
     Path(out).write_text(page, encoding="utf-8")
 
 
-def _figure(shown: Sequence[tuple[Mixer, Example]]) -> Figure:
+def _figure(lines: Sequence[tuple[Mixer, list[Example]]]) -> Figure:
+    """A line of pictures for each entry, the mixer written above it."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("previews need matplotlib: pip install 'mixstage[demo]'") from error
-    outputs = max(len(example.weights) for _, example in shown)
-    columns = 2 + 2 * outputs
-    figure = Figure(figsize=(1.9 * columns, 2.35 * len(shown)), layout="constrained")
+    columns = max(sum(2 + 2 * len(example.weights) for example in shown) for _, shown in lines)
+    figure = Figure(figsize=(1.7 * columns, 2.4 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(shown), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    text: dict[str, Any] = {"fontsize": 8, "parse_math": False}  # a dollar sign in a class name is one
-    for row, (mixer, example) in zip(grid, shown, strict=True):
-        row[0].set_title(f"{mixer!r}\n{example.names[0]}", loc="left", **text)
-        row[0].imshow(example.own)
-        row[1].set_title(example.names[1], **text)
-        row[1].imshow(example.other)
-        for k, weight in enumerate(example.weights):
-            row[2 + 2 * k].imshow(example.masks[k], cmap="gray", vmin=0, vmax=1)
-            row[2 + 2 * k].set_title("mask" if len(example.weights) == 1 else f"mask {k}", **text)
-            axes = row[3 + 2 * k]
-            axes.imshow(example.mixed[k])
-            axes.set_title(f"{example.names[0]} {weight:.2f}   {example.names[1]} {1 - weight:.2f}", **text)
-            height, width = example.masks[k].shape
-            bar = height * 0.06  # the label as a bar under the picture: the own class first
-            axes.barh(height + bar / 2, weight * width, bar, left=-0.5, color="tab:blue")
-            axes.barh(height + bar / 2, (1 - weight) * width, bar, left=weight * width - 0.5, color="tab:orange")
-            axes.set_xlim(-0.5, width - 0.5)
-            axes.set_ylim(height + bar, -0.5)
+    for place, (mixer, shown) in zip(figure.subfigures(len(lines), squeeze=False)[:, 0], lines, strict=True):
+        title = textwrap.fill(repr(mixer), 19 * columns)  # characters of this size that fit a column
+        place.suptitle(title, x=0.005, ha="left", fontsize=9, parse_math=False)  # a dollar sign in a class name is one
+        axes = list(place.subplots(1, columns, squeeze=False)[0])
+        for example in shown:
+            _draw(axes[: 2 + 2 * len(example.weights)], example)
+            del axes[: 2 + 2 * len(example.weights)]
+        for rest in axes:
+            rest.axis("off")
     return figure
+
+
+def _draw(axes: Sequence[Axes], example: Example) -> None:
+    """The panels of one pair, each in a frame, so that a white mask is seen."""
+    own, other = (textwrap.shorten(name, 18, placeholder="…") if " " in name else name[:18] for name in example.names)
+    panels: list[tuple[str, Any]] = [(f"{own}\n", example.own), (f"{other}\n", example.other)]
+    for k, (weight, mask, mixed) in enumerate(zip(example.weights, example.masks, example.mixed, strict=True)):
+        number = f" {k + 1}" if len(example.weights) > 1 else ""
+        panels += [(f"mask{number}\n", mask), (f"{own} {weight:.2f}\n{other} {1 - weight:.2f}", mixed)]
+    for number, (axis, (title, picture)) in enumerate(zip(axes, panels, strict=True)):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=1 if picture.ndim == 2 else 255)
+        axis.set_title(title, fontsize=8, parse_math=False)
+        axis.set_anchor("N")  # pictures stand in one line, with a bar below or without
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for edge in axis.spines.values():
+            edge.set(color="0.6", linewidth=0.8)
+        height, width = picture.shape[:2]
+        bar = height * 0.06
+        axis.set_ylim(height - 0.5 + (2 * bar if number > 2 and number % 2 else 0), -0.5)
+        if number > 2 and number % 2:  # the label as a bar under the picture: the own class first
+            share = example.weights[(number - 3) // 2]
+            axis.barh(height + bar, share * width, bar, left=-0.5, color="tab:blue")
+            axis.barh(height + bar, (1 - share) * width, bar, left=share * width - 0.5, color="tab:orange")
+            axis.set_xlim(-0.5, width - 0.5)

@@ -86,18 +86,6 @@ def test_a_user_error_is_one_line(tmp_path: Path) -> None:
     assert run.stderr.startswith("mixstage: ") and "Traceback" not in run.stderr and str(tmp_path / "none") in run.stderr
 
 
-def test_the_demo_learns_and_draws(tmp_path: Path) -> None:
-    pytest.importorskip("nvidia.dali")
-    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--epochs", "2", "--json", str(tmp_path / "d.json")])
-    assert result.exit_code == 0, result.output
-    figures = json.loads((tmp_path / "d.json").read_text())
-    assert len(figures) == 3 and all(run["accuracy"] > 0.5 and run["images_per_second"] > 0 for run in figures.values())
-    assert (tmp_path / "preview.png").stat().st_size > 10_000
-    folders = sorted(folder.name for folder in (tmp_path / "digits" / "train").iterdir())
-    assert folders == list("0123456789")
-    assert len(list((tmp_path / "digits").rglob("*.jpg"))) == 1797
-
-
 # Figures for programs
 
 

@@ -22,6 +22,10 @@ RANKS = ("loaders/test_ranks.py",)
 THREAD = ("loaders/test_worker_thread.py",)
 ARGUMENTS = ("loaders/test_arguments.py",)
 CONVERT = ("loaders/cli/test_convert.py",)
+DEMO = (
+    "loaders/cli/test_demo.py::test_few_images_a_class_are_drawn_anew_from_each_seed",
+    "loaders/cli/test_demo.py::test_the_demo_does_not_count_the_start",
+)
 TIMM, CLASSES, SAMPLING = ("loaders/test_moving_from_timm.py",), ("loaders/test_classes.py",), ("loaders/test_sampling.py",)
 STATS = ("loaders/test_stats.py",)
 
@@ -73,5 +77,7 @@ FAULTS = (
     Fault("loader: the mixer's smoothing is forgotten", "loaders/arguments.py", "0.0 if mixer is None else mixer.smoothing", "0.0", TIMM),
     Fault("loader: as many classes are the same classes", "loaders/classes.py", "if list(train) == list(val):", "if len(train) == len(val):", CLASSES),
     Fault("loader: views that do not divide a batch take samples of the next", "loaders/sampling.py", "full = -(-batch_size // self.views)", "full = batch_size // self.views", SAMPLING),
+    Fault("demo: every seed trains on the same images", "loaders/cli/demo.py", "order = Key(seed).permutation", "order = Key(0).permutation", DEMO),
+    Fault("demo: the start is counted", "loaders/cli/demo.py", "self.ends[self.warm - 1 :]", "self.ends[:]", DEMO),
     Fault("convert: overwrites what was made meanwhile", "loaders/cli/convert.py", "os.link(part, out)", "os.replace(part, out)", CONVERT),
 )  # fmt: skip
