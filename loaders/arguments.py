@@ -44,7 +44,7 @@ _WORDS = {
 }  # fmt: skip
 _COUNTS = {
     "num_threads": (1, 4096), "prefetch": (1, 4096), "views": (1, 4096), "repeats": (1, MOST), "mix_group": (1, MOST),
-    "rank": (0, MOST), "world_size": (1, MOST), "max_bad": (0, 2**63 - 1),
+    "rank": (0, MOST), "world_size": (1, MOST), "max_bad": (0, MOST),
 }  # fmt: skip
 
 

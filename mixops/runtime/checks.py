@@ -80,15 +80,16 @@ def check_number(
         number = math.inf
     under, over = (number <= low if above else number < low), (number >= high if below else number > high)
     if under or over or math.isnan(number) or (math.isinf(number) and not infinite):
-        raise ValueError(f"{name} must be {_interval(low, high, above, below)}, got {shown(value)}")
+        raise ValueError(f"{name} must be {_interval(low, high, above, below, infinite)}, got {shown(value)}")
     return number
 
 
-def _interval(low: float, high: float, above: bool, below: bool) -> str:
+def _interval(low: float, high: float, above: bool, below: bool, infinite: bool) -> str:
     if low == -math.inf:
-        return "finite"
+        return "a number" if infinite else "finite"
     if high == math.inf:
-        return ("positive" if above and low == 0 else f"{'above' if above else 'at least'} {low:g}") + " and finite"
+        least = "positive" if above and low == 0 else f"{'above' if above else 'at least'} {low:g}"
+        return least if infinite else f"{least} and finite"
     return f"in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
 
 
