@@ -142,7 +142,7 @@ def demo(
     held_out = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if not (root / "train").is_dir() or held_out is None:
         raise ValueError(f"root must hold train/ and test/ or val/, got {root}")
-    results = _compare(console, root / "train", held_out, epochs, backend, per_class, seeds, looks)
+    results = _compare(console, root / "train", held_out, epochs, per_class, seeds, {"backend": backend, **looks})
     title = f"{backend}: {epochs} epochs of {per_class} {data} a class, mean and spread of {seeds} seeds"
     rows = [
         [
@@ -161,22 +161,22 @@ def demo(
 
 
 def _compare(
-    console: Console, train_root: Path, test_root: Path, epochs: int, backend: str, per_class: int, seeds: int,
-    looks: dict[str, Any],
+    console: Console, train_root: Path, test_root: Path, epochs: int, per_class: int, seeds: int, looks: dict[str, Any]
 ) -> dict[str, Comparison]:  # fmt: skip
-    size, samples = looks["size"], open_source(train_root)
+    samples = open_source(train_root)
+    plain = {"backend": looks["backend"], "size": looks["size"], "val_resize": looks["size"], "split": "val"}
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name, _ in RUNS}
     with (
         Progress(*columns, console=console) as progress,
-        ImageLoader(test_root, backend=backend, batch_size=4 * BATCH, size=size, split="val", val_resize=size) as test,
+        ImageLoader(test_root, batch_size=4 * BATCH, **plain) as test,
     ):
         tasks = {name: progress.add_task(name, total=None) for name, _ in RUNS}
         for seed in range(seeds):  # round by round, so that what else the machine does weighs on all alike
             for name, mixer in RUNS:
                 chosen = few(samples.labels, per_class, seed)
                 options = {"batch_size": min(BATCH, len(chosen)), "seed": seed, "indices": chosen, **looks}
-                with ImageLoader(samples, backend=backend, mixer=mixer, **options) as train:
+                with ImageLoader(samples, mixer=mixer, **options) as train:
                     progress.update(tasks[name], total=seeds * epochs * len(train))
                     clock = Clock(len(train) if epochs > 1 else 1, lambda task=tasks[name]: progress.advance(task))  # type: ignore[misc]
                     torch.manual_seed(seed)

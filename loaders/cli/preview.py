@@ -131,8 +131,8 @@ def _draw(axes: Sequence[Axes], example: Example) -> None:
     own, other = (textwrap.shorten(name, 18, placeholder="…") if " " in name else name[:18] for name in example.names)
     panels: list[tuple[str, Any]] = [(f"{own}\n", example.own), (f"{other}\n", example.other)]
     for k, (weight, mask, mixed) in enumerate(zip(example.weights, example.masks, example.mixed, strict=True)):
-        number = f" {k + 1}" if len(example.weights) > 1 else ""
-        panels += [(f"mask{number}\n", mask), (f"{own} {weight:.2f}\n{other} {1 - weight:.2f}", mixed)]
+        output = f" {k + 1}" if len(example.weights) > 1 else ""
+        panels += [(f"mask{output}\n", mask), (f"{own} {weight:.2f}\n{other} {1 - weight:.2f}", mixed)]
     for number, (axis, (title, picture)) in enumerate(zip(axes, panels, strict=True)):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=1 if picture.ndim == 2 else 255)
         axis.set_title(title, fontsize=8, parse_math=False)
