@@ -28,6 +28,7 @@ from pipelines.bad_file import BadFile
 from .cache import cache_file
 from .storage import retried
 
+_GONE = (404, 410)  # of HTTP: there is no such file, or no more
 _BLOCK = 1 << 22
 _THREADS = 16
 
@@ -155,6 +156,8 @@ def _named(address: str, call: Callable[..., Any], *arguments: Any) -> Any:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):  # so fsspec says that nobody answers
             raise OSError(cause.errno or errno.EIO, cause.strerror or str(cause), address) from error
+        if cause is not None and not isinstance(cause, FileNotFoundError) and getattr(cause, "status", 0) not in _GONE:
+            raise OSError(errno.EIO, f"{type(cause).__name__}: {cause}", address) from error  # or hangs up
         raise BadFile(f"cannot be read: there is no {address}") from error
     except ImportError as error:
         raise ImportError(f"{address} needs a package that fsspec reads it by: {error}") from error

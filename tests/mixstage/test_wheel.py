@@ -106,7 +106,7 @@ def test_it_holds_one_name(wheel: Path) -> None:
 def test_the_index_page_has_no_link_into_the_checkout(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     page = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
-    assert "# mixstage" in page and "](https://arxiv.org" in page
+    assert "# mixstage" in page and "](https://" in page
     assert re.findall(r"\]\((?!https:|#)[^)]*\)", page) == []
 
 

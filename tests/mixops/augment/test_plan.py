@@ -29,22 +29,22 @@ def changed(array: np.ndarray, place, value) -> np.ndarray:
     ("field", "change", "message"),
     [
         ("op", lambda p: changed(p.op, (0, 0), 20), r"op must be in \[0, 20\), got .* to 20"),
-        ("op", lambda p: p.op.astype(np.int64), r"op must be int8 \(6, 2\), got int64"),
+        ("op", lambda p: p.op.astype(np.int64), r"op must be a NumPy array of int8, got a int64"),
         ("op", lambda p: p.op[0], r"op must have shape \(b, n\)"),
-        ("arg", lambda p: p.arg[:5], r"arg must be float32 \(6, 2\), got float32 \(5, 2\)"),
+        ("arg", lambda p: p.arg[:5], r"arg must have shape \(6, 2\), got \(5, 2\)"),
         ("arg", lambda p: changed(p.arg, (0, 0), np.nan), "arg of .* must be in .*, got nan"),
         ("filter", lambda p: changed(p.filter, (0, 0), 1), r"filter must be one of \(0, 2, 3\), got 1"),
-        ("fill", lambda p: p.fill[:1], r"fill must be uint8 \(2, 3\), got uint8 \(1, 3\)"),
-        ("box", lambda p: changed(p.box, (0, 0), (10, 0, 11, 5)), r"box must lie inside 20x30, got \[10, 0, 11, 5\]"),
-        ("box", lambda p: changed(p.box, (0, 0), (-1, 0, 3, 5)), r"box must lie inside 20x30, got \[-1, 0, 3, 5\]"),
-        ("noise", lambda p: p.noise[:2], r"noise must be uint32 \(6,\), got uint32 \(2,\)"),
-        ("noisy", lambda p: np.zeros(2, bool), r"noisy must be bool \(1,\), got bool \(2,\)"),
+        ("fill", lambda p: p.fill[:1], r"fill must have shape \(2, 3\), got \(1, 3\)"),
+        ("box", lambda p: changed(p.box, (0, 0), (10, 0, 11, 5)), r"box must lie inside height x width, 20x30, got \[10, 0, 11, 5\]"),
+        ("box", lambda p: changed(p.box, (0, 0), (-1, 0, 3, 5)), r"box must lie inside height x width, 20x30, got \[-1, 0, 3, 5\]"),
+        ("noise", lambda p: p.noise[:2], r"noise must have shape \(6,\), got \(2,\)"),
+        ("noisy", lambda p: np.zeros(2, bool), r"noisy must have shape \(1,\), got \(2,\)"),
         ("height", lambda p: 0, r"height must be in \[1, 8192\], got 0"),
         ("width", lambda p: 10_000, r"width must be in \[1, 8192\], got 10000"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(plan, field, change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         replace(plan, **{field: change(plan)})
 
 
@@ -74,7 +74,7 @@ def test_chains_are_checked_too():
         replace(plan, chains=parse_augment("AugMix").draw(Key(1), np.arange(2), (20, 30)).chains)
     with pytest.raises(ValueError, match="op of chains must not be AUGMIX"):
         replace(chains, op=np.full_like(chains.op, Op.AUGMIX), arg=np.zeros_like(chains.arg))
-    with pytest.raises(ValueError, match=r"weight must be float32 \(6, 4\), got float32 \(6, 3\)"):
+    with pytest.raises(ValueError, match=r"weight must have shape \(6, 4\), got \(6, 3\)"):
         replace(chains, weight=chains.weight[:, :3])
     with pytest.raises(ValueError, match=r"weight must be in \[0, 1\]"):
         replace(chains, weight=chains.weight + 1)
