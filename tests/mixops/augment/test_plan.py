@@ -35,8 +35,16 @@ def changed(array: np.ndarray, place, value) -> np.ndarray:
         ("arg", lambda p: changed(p.arg, (0, 0), np.nan), "arg of .* must be in .*, got nan"),
         ("filter", lambda p: changed(p.filter, (0, 0), 1), r"filter must be one of \(0, 2, 3\), got 1"),
         ("fill", lambda p: p.fill[:1], r"fill must have shape \(2, 3\), got \(1, 3\)"),
-        ("box", lambda p: changed(p.box, (0, 0), (10, 0, 11, 5)), r"box must lie inside height x width, 20x30, got \[10, 0, 11, 5\]"),
-        ("box", lambda p: changed(p.box, (0, 0), (-1, 0, 3, 5)), r"box must lie inside height x width, 20x30, got \[-1, 0, 3, 5\]"),
+        (
+            "box",
+            lambda p: changed(p.box, (0, 0), (10, 0, 11, 5)),
+            r"box must lie inside height x width, 20x30, got \[10, 0, 11, 5\]",
+        ),
+        (
+            "box",
+            lambda p: changed(p.box, (0, 0), (-1, 0, 3, 5)),
+            r"box must lie inside height x width, 20x30, got \[-1, 0, 3, 5\]",
+        ),
         ("noise", lambda p: p.noise[:2], r"noise must have shape \(6,\), got \(2,\)"),
         ("noisy", lambda p: np.zeros(2, bool), r"noisy must have shape \(1,\), got \(2,\)"),
         ("height", lambda p: 0, r"height must be in \[1, 8192\], got 0"),
