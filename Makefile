@@ -12,7 +12,7 @@ demo: .venv/base
 	$(BIN)/mixstage demo
 
 test: .venv/dev .venv/ffcv
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # what changes most often, under a minute on two cores: mathematics, plans, arguments, schedules, states
 quick: .venv/dev

@@ -71,12 +71,18 @@ class RemoteShards:
         name = hashlib.sha256(f"{address} {size} {version}".encode()).hexdigest()[:16]
         local = self._folder / f"{name}-{os.path.basename(address)}"
         local.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{local}.lock"):
-            if not local.exists():
-                retried(address, self._download, address, size, local, alive)
+        fetched = False
+        try:
+            with FileLock(f"{local}.lock"):
+                if not local.exists():
+                    retried(address, self._download, address, size, local, alive)
+                    fetched = True
+                    self._make_room(local)
+                os.utime(local)
+                yield str(local)
+        finally:
+            if fetched:  # what was held then, as this one was, could not be removed
                 self._make_room(local)
-            os.utime(local)
-            yield str(local)
 
     def _stat(self, address: str) -> tuple[int, int]:
         """Length, -1 where the store does not say, and a number that changes with the contents, as far as it says."""
@@ -116,6 +122,8 @@ class RemoteShards:
         if self._limit is None:
             return
         with self._lock:
+            if not newest.exists():
+                return  # it made room itself
             kept = [(path.stat(), path) for path in map(Path, glob.glob(f"{glob.escape(str(self._folder))}/*"))
                     if path.suffix not in (".lock", ".part")]  # fmt: skip
             total = sum(status.st_size for status, _ in kept)
