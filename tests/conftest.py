@@ -17,8 +17,13 @@ settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
+# files that take minutes begin first, so that no worker has one left when the others are done
+LONG = ("test_contract.py", "test_imagenet_example.py", "test_blend_cuda.py", "test_augment_cuda.py", "test_bounds.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked gpu need a device."""
+    """Long files first; tests marked gpu need a device."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
