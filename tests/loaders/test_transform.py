@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from loaders import ImageLoader
-from loaders.transform import transform_name
-from mixops import CutMix, MixUp, OptimalMatching, TrivialAugmentWide, mix_images
+from loaders.transform import transform_name, transform_rows
+from mixops import CutMix, Key, MixUp, OptimalMatching, TrivialAugmentWide, mix_images
 
 BACKENDS = ("dali", "torchvision", "ffcv")
 PLAIN = {"mean": None, "std": None, "dtype": torch.uint8}
@@ -116,3 +116,9 @@ def test_a_state_remembers_its_name(jpeg_folder):
     with pytest.raises(ValueError, match=r"transform was '.*noisy' and is None"):
         loader(jpeg_folder).load_state_dict(state)
     assert transform_name(torch.nn.Identity()) == "torch.nn.modules.linear.Identity"
+
+
+def test_each_view_has_its_own_rows() -> None:
+    images = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1).expand(12, 3, 2, 2).contiguous()
+    groups = [(Key(rank=0), 2), (Key(rank=1), 4)]
+    assert torch.equal(transform_rows(lambda x, _: x.clone(), images, groups, 2), images)

@@ -64,6 +64,7 @@ OTHERS = {  # good or not: Pillow says
     "two components": with_frame(5, 2),
     "sampling 4:1:1": with_frame(7, 0x41),
     "sampling of chroma": with_frame(10, 0x21),
+    "a scan of one component of three": GOOD[: SCAN + 4] + b"\1" + GOOD[SCAN + 5 :],
     "no tables": GOOD[:20] + GOOD[FRAME:],
     "no end": GOOD[:-2],
     "half": GOOD[: (SCAN + len(GOOD)) // 2],
@@ -99,6 +100,12 @@ def test_damaged_files_are_not_plain(tmp_path, kind: str) -> None:
 def test_fill_bytes_are_legal_before_a_frame() -> None:
     assert frame_size(OTHERS["fill byte"]) == (60, 90)
     assert frame_size(GOOD[:FRAME] + b"\xff" * 7 + GOOD[FRAME:]) == (60, 90)
+
+
+def test_tables_before_a_frame_are_none() -> None:
+    at = GOOD.index(b"\xff\xc4")
+    table = GOOD[at : at + 2 + int.from_bytes(GOOD[at + 2 : at + 4], "big")]
+    assert frame_size(GOOD[:FRAME] + table + GOOD[FRAME:]) == (60, 90)
 
 
 @pytest.mark.parametrize(
