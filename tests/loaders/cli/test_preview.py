@@ -72,3 +72,13 @@ def test_a_browser_shows_every_picture(root: Path, tmp_path: Path) -> None:
     command = ["chromium", *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "<title>2</title>" in shown
+
+
+def test_class_names_are_text_and_no_formulas(tmp_path: Path) -> None:
+    """matplotlib reads what stands between two dollars as a formula, and raises where it is none."""
+    for name in ("a$\\frac$b", "[red]{c}"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.new("RGB", (30, 20), (60 * i, 9, 9)).save(tmp_path / name / f"{i}.png")
+    draw_sheet(tmp_path, [MixUp()], tmp_path / "out" / "sheet.png", rows=2, backend="torchvision", size=16)
+    assert (tmp_path / "out" / "sheet.png").stat().st_size > 1000
