@@ -34,6 +34,22 @@ SHARED_WORDS, OUTPUT_WORDS = 4, 3
 Self = TypeVar("Self", bound="Mixer")
 
 
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """A batch whose pairs are chosen: row i is mixed with row ``partner[i]`` and takes the draw of unit ``unit[i]``.
+
+    ``images`` and ``saliency`` are those of the batch where they are at hand, and ``height`` and ``width`` its pixels.
+    """
+
+    key: Key
+    partner: Int64[np.ndarray, " b"]
+    unit: Int64[np.ndarray, " b"]
+    height: int
+    width: int
+    images: Any = None
+    saliency: Any = None
+
+
 @dataclass(frozen=True, repr=False)
 class Mixer(ABC):
     """Base of all mixers.
@@ -124,7 +140,7 @@ class Mixer(ABC):
             blocks = draw_blocks(key, batch_size, matching.k)
             partner = matching.partner(blocks, images)
         unit = self.units(blocks.block_of_row())
-        return self.plan_pairs(key, partner, unit, height=height, width=width, images=images, saliency=saliency)
+        return self.plan_pairs(Pairs(key, partner, unit, height, width, images, saliency))
 
     def units(self, block_of_row: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
         """The unit that each row is drawn with."""
@@ -133,18 +149,8 @@ class Mixer(ABC):
         return block_of_row
 
     @abstractmethod
-    def plan_pairs(
-        self,
-        key: Key,
-        partner: Int64[np.ndarray, " b"],
-        unit: Int64[np.ndarray, " b"],
-        *,
-        height: int,
-        width: int,
-        images: Any = None,
-        saliency: Any = None,
-    ) -> MixPlan:
-        """The plan for pairs that are already chosen; row i takes the draw of unit ``unit[i]``."""
+    def plan_pairs(self, pairs: Pairs) -> MixPlan:
+        """The plan for pairs that are already chosen."""
 
     def words(self, key: Key, unit: Int64[np.ndarray, " b"]) -> Float64[np.ndarray, "u words"]:
         """The uniform words of all units."""

@@ -12,16 +12,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from ..key import Key, Stream
 from ..masks import constant_masks, mask_means
 from ..plan import MixPlan
 from ..runtime.checks import check_choice, check_number, set_fields
-from .base import APPLY, CENTRE_X, CENTRE_Y, OUTPUT_WORDS, SHARED_WORDS, Mixer
+from .base import APPLY, CENTRE_X, CENTRE_Y, OUTPUT_WORDS, SHARED_WORDS, Mixer, Pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,20 +84,11 @@ class BetaMixer(Mixer):
         weight = lam.copy() if self.label == "sampled" else mask_means(params, height, width)
         return UnitMasks(lam, weight, params)
 
-    def plan_pairs(
-        self,
-        key: Key,
-        partner: Int64[np.ndarray, " b"],
-        unit: Int64[np.ndarray, " b"],
-        *,
-        height: int,
-        width: int,
-        images: Any = None,
-        saliency: Any = None,
-    ) -> MixPlan:
-        """The plan for pairs that are already chosen; row i takes the draw of unit ``unit[i]``."""
-        u = self.words(key, unit)
-        masks = self.draw_units(key, u, height, width)
+    def plan_pairs(self, pairs: Pairs) -> MixPlan:
+        """The plan for pairs that are already chosen."""
+        unit = pairs.unit
+        u = self.words(pairs.key, unit)
+        masks = self.draw_units(pairs.key, u, pairs.height, pairs.width)
         untouched = u[:, APPLY] >= self.prob
         if untouched.any():
             for array in (masks.lam, masks.weight, masks.dense):
@@ -109,7 +100,7 @@ class BetaMixer(Mixer):
             masks = masks.map(lambda x: np.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1))
         if not np.array_equal(unit, np.arange(len(masks.lam))):
             masks = masks.map(lambda x: x[unit])
-        return MixPlan(partner, masks.weight, masks.lam, masks.params, height, width, masks.dense)
+        return MixPlan(pairs.partner, masks.weight, masks.lam, masks.params, pairs.height, pairs.width, masks.dense)
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,16 +10,15 @@ says. Its authors' code looks at one image of a batch and uses that place for al
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
-from ..key import Key
 from ..masks import mask_means
 from ..plan import MixPlan
 from ..runtime.checks import check_choice, set_fields
-from .base import CENTRE_X, CENTRE_Y
+from .base import CENTRE_X, CENTRE_Y, Pairs
 from .beta import BetaMixer, UnitDraws
 from .boxes import box_masks
 from .saliency.peaks import peaks
@@ -57,27 +56,17 @@ class CutMix(BetaMixer):
         """0 inside the box, 1 outside."""
         return box_masks(np.sqrt(1 - draws.lam), np.ones_like(draws.lam), draws.cy, draws.cx, height, width)
 
-    def plan_pairs(
-        self,
-        key: Key,
-        partner: Int64[np.ndarray, " b"],
-        unit: Int64[np.ndarray, " b"],
-        *,
-        height: int,
-        width: int,
-        images: Any = None,
-        saliency: Any = None,
-    ) -> MixPlan:
+    def plan_pairs(self, pairs: Pairs) -> MixPlan:
         """The plan for pairs that are already chosen; with ``centre="saliency"`` each row has a centre of its own."""
-        plan = super().plan_pairs(key, partner, unit, height=height, width=width)
+        plan, partner = super().plan_pairs(pairs), pairs.partner
         if self.centre == "uniform":
             return plan
-        found = find_saliency(self.saliency, images, saliency, coarse=True)
+        found = find_saliency(self.saliency, pairs.images, pairs.saliency, coarse=True)
         if found.ndim != 3 or len(found) != len(partner) or not found.numel():
             raise ValueError(f"saliency must have shape (b, h, w) for {len(partner)} rows, got {tuple(found.shape)}")
-        u = self.words(key, unit)[unit]
+        u = self.words(pairs.key, pairs.unit)[pairs.unit]
         *places, stands_out = (x[partner] for x in peaks(found))
         cy, cx = (np.where(stands_out, at, u[:, i]) for at, i in zip(places, (CENTRE_Y, CENTRE_X), strict=True))
-        params = self.masks(UnitDraws(key, plan.lam, cy, cx), height, width)
-        weight = plan.lam.copy() if self.label == "sampled" else mask_means(params, height, width)
+        params = self.masks(UnitDraws(pairs.key, plan.lam, cy, cx), pairs.height, pairs.width)
+        weight = plan.lam.copy() if self.label == "sampled" else mask_means(params, pairs.height, pairs.width)
         return replace(plan, params=params, weight=weight)

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from ..key import Key
 from ..masks import dense_masks
 from ..plan import MixPlan
 from ..plan_sources import PlanSources, sources_of
 from ..runtime.checks import check_numbers, check_sequence, set_fields
-from .base import APPLY, CHOICE, Mixer
+from .base import APPLY, CHOICE, Mixer, Pairs
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,29 +73,19 @@ class Switch(Mixer):
             changes["mixers"] = tuple(member.replace(interpolations=k) for member in self.mixers)
         return super().replace(**changes)
 
-    def plan_pairs(
-        self,
-        key: Key,
-        partner: Int64[np.ndarray, " b"],
-        unit: Int64[np.ndarray, " b"],
-        *,
-        height: int,
-        width: int,
-        images: Any = None,
-        saliency: Any = None,
-    ) -> MixPlan:
+    def plan_pairs(self, pairs: Pairs) -> MixPlan:
         """The plan for pairs that are already chosen, each unit from the member it chose, or left alone."""
-        given = {"height": height, "width": width, "images": images, "saliency": saliency}
-        plans = [member.plan_pairs(key, partner, unit, **given) for member in self.mixers]
-        u = self.words(key, unit)
+        plans = [member.plan_pairs(pairs) for member in self.mixers]
+        u, partner = self.words(pairs.key, pairs.unit), pairs.partner
         edges = np.cumsum(np.asarray(self.weights))
         choice = np.searchsorted(edges / edges[-1], u[:, CHOICE], side="right")  # the last edge is 1, above every u
         untouched = u[:, APPLY] >= self.prob
         if untouched.any():
             choice[untouched] = len(plans)
-            alone = MixPlan.identity(len(partner), interpolations=self.interpolations, height=height, width=width)
+            size = {"height": pairs.height, "width": pairs.width}
+            alone = MixPlan.identity(len(partner), interpolations=self.interpolations, **size)
             plans.append(replace(alone, partner=partner))
-        return _choose(plans, choice[unit], partner)
+        return _choose(plans, choice[pairs.unit], partner)
 
 
 def _choose(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"], partner: Int64[np.ndarray, " b"]) -> MixPlan:

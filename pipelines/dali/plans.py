@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from mixops.key import Key
-from mixops.mixers.base import Mixer, check_sizes
+from mixops.mixers.base import Mixer, Pairs, check_sizes
 from mixops.mixers.needs import refuse_needs
 from mixops.pairing.blocks import draw_blocks
 from mixops.plan import MixPlan, concatenate
@@ -170,7 +170,7 @@ class PlanSource:
         """A plan with the units of blocks of k, each row beside the next."""
         blocks = draw_blocks(key, n, k)
         unit = self.mixer.units(blocks.block_of_row())
-        return self.mixer.plan_pairs(key, blocks.partner(), unit, height=self.height, width=self.width)
+        return self.mixer.plan_pairs(Pairs(key, blocks.partner(), unit, self.height, self.width))
 
     def _pad(self, plan: MixPlan, n: int) -> MixPlan:
         """The first ``n`` rows of a plan that has them or none, and one that mixes nothing for each row that pads."""

@@ -21,7 +21,7 @@ from support import reference
 
 from mixops import Key, MixPlan, OptimalMatching, mix_images, mix_targets, parse_mixer
 from mixops.masks import mask_means
-from mixops.mixers.base import Mixer
+from mixops.mixers.base import Mixer, Pairs
 from mixops.mixers.beta import BetaMixer, UnitDraws
 from mixops.mixers.registry import REGISTRY
 
@@ -366,7 +366,7 @@ def with_lambdas(mixer: Mixer, lam: Any, height: int, width: int, step: int = 0)
     rows = np.arange(len(lam))
     given = pictures(mixer, len(lam), height, width)
     with mock.patch("mixops.mixers.beta.symmetric_beta", lambda u, alpha: lam.copy() if u.ndim == 3 else u[..., 0]):
-        return mixer.plan_pairs(Key(step=step), np.roll(rows, 1), rows, height=height, width=width, **given)
+        return mixer.plan_pairs(Pairs(Key(step=step), np.roll(rows, 1), rows, height, width, **given))
 
 
 def injected(mixer: Any, lam: Any, cy: Any, cx: Any, height: int, width: int, partner: Any = None) -> MixPlan:

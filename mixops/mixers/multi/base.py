@@ -12,16 +12,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from ...key import Key
 from ...masks import constant_masks
 from ...plan import MixPlan
 from ...plan_sources import PlanSources
-from ..base import APPLY, Mixer
+from ..base import APPLY, Mixer, Pairs
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,22 +43,13 @@ class SharesMixer(Mixer):
     def shares(self, key: Key, units: int) -> Float64[np.ndarray, "u k s"]:
         """What each source has of each output of each unit, > 0 and 1 in all; the first one's falls along k."""
 
-    def plan_pairs(
-        self,
-        key: Key,
-        partner: Int64[np.ndarray, " b"],
-        unit: Int64[np.ndarray, " b"],
-        *,
-        height: int,
-        width: int,
-        images: Any = None,
-        saliency: Any = None,
-    ) -> MixPlan:
+    def plan_pairs(self, pairs: Pairs) -> MixPlan:
         """The plan for pairs that are already chosen, each partner's partner and so on being the further sources."""
-        u = self.words(key, unit)
-        masks = self.shares(key, len(u)).astype(np.float32)
+        partner, height, width = pairs.partner, pairs.height, pairs.width
+        u = self.words(pairs.key, pairs.unit)
+        masks = self.shares(pairs.key, len(u)).astype(np.float32)
         masks[u[:, APPLY] >= self.prob] = np.eye(1, self.count, dtype=np.float32)
-        masks = masks[unit]
+        masks = masks[pairs.unit]
         if self.count == 2:
             own = masks[..., 0].astype(np.float64)
             return MixPlan(partner, own, own.copy(), constant_masks(own), height, width)

@@ -16,7 +16,6 @@ image, which comes first among its sources, may have no share at all.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -26,7 +25,7 @@ from ...plan import MixPlan
 from ...plan_sources import PlanSources
 from ...runtime.checks import check_count, check_number, set_fields
 from ...runtime.devices import to_host
-from ..base import APPLY, Mixer
+from ..base import APPLY, Mixer, Pairs
 from ..multi.dirichlet import dirichlet_weights
 from .puzzle_masks import EPSILON, block_saliency
 from .source import Saliency, check_source, find_saliency, needs_of
@@ -82,24 +81,15 @@ class CoMixUp(Mixer):
         """What the saliency comes from."""
         return needs_of(self.saliency)
 
-    def plan_pairs(
-        self,
-        key: Key,
-        partner: Int64[np.ndarray, " b"],
-        unit: Int64[np.ndarray, " b"],
-        *,
-        height: int,
-        width: int,
-        images: Any = None,
-        saliency: Any = None,
-    ) -> MixPlan:
+    def plan_pairs(self, pairs: Pairs) -> MixPlan:
         """The plan for rows that stand in the order of their partners; parts are cut from that order.
 
         An image without finite positive saliency counts as salient everywhere. Raises ``ValueError`` where the arguments do
         not fit.
         """
-        n, b = self.block_num, len(partner)
-        found = find_saliency(self.saliency, images, saliency)
+        n, b = self.block_num, len(pairs.partner)
+        height, width = pairs.height, pairs.width
+        found = find_saliency(self.saliency, pairs.images, pairs.saliency)
         if height % n or width % n:
             raise ValueError(f"block_num must divide both sides of {height}x{width}, got {n}")
         if tuple(found.shape) != (b, height, width):
@@ -107,8 +97,8 @@ class CoMixUp(Mixer):
         share = to_host(block_saliency(found, n)).astype(np.float64).reshape(b, n * n)
         if share.min() < 0:
             raise ValueError(f"saliency must be at least 0, got {share.min():.3g} of an image's in a block")
-        labels = self._label(key, _in_order(partner), share)  # (b, k, blocks, 2) rows that are shown
-        untouched = self.words(key, unit)[unit, APPLY] >= self.prob
+        labels = self._label(pairs.key, _in_order(pairs.partner), share)  # (b, k, blocks, 2) rows that are shown
+        untouched = self.words(pairs.key, pairs.unit)[pairs.unit, APPLY] >= self.prob
         labels[untouched] = np.flatnonzero(untouched)[:, None, None, None]
         more = _sources(labels)
         masks = more.masks.reshape(*more.masks.shape[:3], n, n).repeat(height // n, 3).repeat(width // n, 4)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from torch import Tensor
 
 from ...key import Key, Stream
@@ -31,7 +31,7 @@ from ...runtime.checks import (
     set_fields,
 )
 from ...runtime.devices import to_device
-from ..base import CENTRE_Y
+from ..base import CENTRE_Y, Pairs
 from ..beta import BetaMixer, UnitDraws
 from .puzzle_masks import block_saliency, mask_problem, solve_masks
 from .source import Saliency, check_source, find_saliency, needs_of
@@ -97,25 +97,16 @@ class PuzzleMix(BetaMixer):
         """Constant masks lambda, which those that follow the pictures replace."""
         return constant_masks(draws.lam)
 
-    def plan_pairs(
-        self,
-        key: Key,
-        partner: Int64[np.ndarray, " b"],
-        unit: Int64[np.ndarray, " b"],
-        *,
-        height: int,
-        width: int,
-        images: Any = None,
-        saliency: Any = None,
-    ) -> MixPlan:
+    def plan_pairs(self, pairs: Pairs) -> MixPlan:
         """The plan for pairs that are already chosen: the lambdas of ``MixUp``, then the masks that the pictures ask for.
 
         ``images`` (b, c, h, w) are uint8, floating in [0, 1], or normalised by ``std``; an image without finite positive
         ``saliency`` (b, h, w) counts as salient everywhere. The masks are solved on the device of the saliency. Raises
         ``ValueError`` where the arguments do not fit.
         """
-        x = check_array("images", images).detach()
-        s = find_saliency(self.saliency, x, saliency)
+        height, width = pairs.height, pairs.width
+        x = check_array("images", pairs.images).detach()
+        s = find_saliency(self.saliency, x, pairs.saliency)
         for name, value in (("images", x), ("saliency", s)):
             if value.dtype != torch.uint8 and not value.is_floating_point():
                 raise TypeError(f"{name} must be uint8 or floating, got {value.dtype}")
@@ -125,12 +116,12 @@ class PuzzleMix(BetaMixer):
             )
         if (height, width) != x.shape[2:]:
             raise ValueError(f"images must be {height}x{width} pixels as the plan, got {x.shape[2]}x{x.shape[3]}")
-        n = self._draw_block_num(key, height, width)
-        pairs = super().plan_pairs(key, partner, unit, height=height, width=width)
-        mask, moves = self._solve(x.to(s.device), s, pairs, n)
+        n = self._draw_block_num(pairs.key, height, width)
+        plan = super().plan_pairs(pairs)
+        mask, moves = self._solve(x.to(s.device), s, plan, n)
         return replace(
-            pairs,
-            weight=pairs.lam if self.label == "sampled" else mask.mean((2, 3), dtype=np.float64),
+            plan,
+            weight=plan.lam if self.label == "sampled" else mask.mean((2, 3), dtype=np.float64),
             dense=mask.repeat(height // n, 2).repeat(width // n, 3),
             moves=moves,
         )
