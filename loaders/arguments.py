@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64
 
 from mixops.apply.normalisation import check_values, scale_and_bias
 from mixops.apply.targets import check_smoothing
@@ -20,13 +20,14 @@ from mixops.mixers.base import Mixer
 from mixops.mixers.needs import refuse_needs
 from mixops.runtime.checks import (
     MOST,
-    check_array,
     check_choice,
     check_count,
     check_flag,
+    check_indices,
     check_number,
     check_sequence,
     check_type,
+    check_vector,
     shown,
 )
 
@@ -114,7 +115,7 @@ def choose_sampling(
         check_choice("weights", weights, ("balanced",), "or numbers, one a sample")
         return Weighted.balanced(labels)
     if weights is not None:
-        return Weighted(numbers("weights", weights).astype(np.float64))
+        return Weighted(check_vector("weights", weights).astype(np.float64))
     if repeats > 1:
         return Repeated(repeats) if together is None else Together(repeats, together)
     return Shuffled()
@@ -122,14 +123,7 @@ def choose_sampling(
 
 def choose_candidates(indices: Sequence[int] | None, samples: int) -> Int64[np.ndarray, " m"] | None:
     """The samples of a subset, None for all of them."""
-    if indices is None:
-        return None
-    found = numbers("indices", indices)
-    if not len(found) or found.dtype.kind not in "iu":
-        raise ValueError(f"indices must be a non-empty sequence of integers, got {shown(indices)}")
-    if found.min() < 0 or found.max() >= samples:
-        raise ValueError(f"indices must be in [0, {samples}), got {found.min()} to {found.max()}")
-    return found.astype(np.int64)
+    return None if indices is None else check_indices("indices", indices, samples)
 
 
 def choose_labels(
@@ -152,19 +146,6 @@ def output_size(size: int | tuple[int, int] | Sizes) -> tuple[int, int] | Sizes:
         return height, width
     side = check_count("size", size)
     return side, side
-
-
-def numbers(name: str, value: Any) -> Shaped[np.ndarray, " n"]:
-    """A sequence, array or tensor of numbers as an array. Raises ``TypeError`` or ``ValueError`` for anything else."""
-    if isinstance(value, (Sequence, range)) and not isinstance(value, (str, bytes, bytearray)):
-        try:
-            value = np.array(value, None if len(value) else np.int64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise TypeError(f"{name} must be a sequence of numbers, got {shown(value)}") from error
-    found = check_array(name, value).detach()
-    if found.ndim != 1 or found.is_complex() or found.dtype == torch.bool:
-        raise ValueError(f"{name} must be a sequence of numbers, got {shown(value)}")
-    return found.cpu().numpy()
 
 
 def find_device(device: str | torch.device | None) -> torch.device:

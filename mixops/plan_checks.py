@@ -16,31 +16,19 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from .masks import DV, FLOATS, V0, Y0, A
-from .plan_sources import PlanSources
-from .runtime.checks import MOST, check_count, shown
+from .plan_sources import Plan, PlanSources
+from .runtime.checks import MOST, check_count, check_field, shown
 
 
-class PlanFields(Protocol):
+class PlanFields(Plan, Protocol):
     """What is looked at: the fields of a ``MixPlan``."""
 
     @property
-    def partner(self) -> Any: ...
-    @property
-    def weight(self) -> Any: ...
-    @property
     def lam(self) -> Any: ...
-    @property
-    def params(self) -> Any: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
     @property
     def dense(self) -> Any: ...
     @property
     def moves(self) -> Any: ...
-    @property
-    def more(self) -> Any: ...
 
 
 _INT64, _INT32, _UINT8 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8)
@@ -51,11 +39,11 @@ def check_plan(plan: PlanFields) -> None:
     """Raises ``ValueError`` or ``TypeError`` naming the field unless every number of the plan makes sense."""
     b, k = _check_arrays(plan)
     if plan.dense is not None:
-        _check_array("dense", plan.dense, (_FLOAT32, _UINT8), (b, k, plan.height, plan.width))
+        check_field("dense", plan.dense, (_FLOAT32, _UINT8), (b, k, plan.height, plan.width))
         _check_fractions("dense", plan.dense)
     if plan.moves is not None:
         blocks = isqrt(plan.moves.shape[-1]) ** 2 if isinstance(plan.moves, np.ndarray) and plan.moves.ndim else 0
-        _check_array("moves", plan.moves, (_INT32,), (b, k, 2, max(blocks, 1)))
+        check_field("moves", plan.moves, (_INT32,), (b, k, 2, max(blocks, 1)))
         if plan.height % isqrt(blocks) or plan.width % isqrt(blocks):
             side = isqrt(blocks)
             raise ValueError(
@@ -89,17 +77,10 @@ def _check_arrays(plan: PlanFields) -> tuple[int, int]:
     if weight.ndim != 2 or not weight.shape[1]:
         raise ValueError(f"weight must have shape (b, k) with k at least 1, got {weight.shape}")
     b, k = weight.shape
-    _check_array("partner", plan.partner, (_INT64,), (b,))
-    _check_array("lam", plan.lam, (_FLOAT64,), (b, k))
-    _check_array("params", plan.params, (_FLOAT32,), (b, k, FLOATS))
+    check_field("partner", plan.partner, (_INT64,), (b,))
+    check_field("lam", plan.lam, (_FLOAT64,), (b, k))
+    check_field("params", plan.params, (_FLOAT32,), (b, k, FLOATS))
     return b, k
-
-
-def _check_array(name: str, array: Any, dtypes: tuple[np.dtype[Any], ...], shape: tuple[int, ...]) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype not in dtypes:
-        raise TypeError(f"{name} must be a NumPy array of {' or '.join(map(str, dtypes))}, got {shown(array)}")
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
 def _check_indices(name: str, array: np.ndarray, count: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int8, Int32
 
-from ..runtime.checks import shown
+from ..runtime.checks import check_field, shown
 from .operations import Filter
 
 DTYPES: dict[str, Any] = {
@@ -29,11 +29,7 @@ def check_axes(name: str, array: Any, axes: str) -> tuple[int, ...]:
 def check_fields(value: Any, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raises unless the fields of ``value`` are arrays of these shapes and of the dtypes that all plans have."""
     for name, shape in shapes.items():
-        array, dtype = getattr(value, name), np.dtype(DTYPES[name])
-        if not isinstance(array, np.ndarray) or array.dtype != dtype:
-            raise TypeError(f"{name} must be a NumPy array of {dtype}, got {shown(array)}")
-        if array.shape != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        check_field(name, getattr(value, name), (np.dtype(DTYPES[name]),), shape)
 
 
 def check_filters(filters: Int8[np.ndarray, "*shape"]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 _SHOWN = 100  # characters of a value in a message
@@ -119,6 +120,37 @@ def check_sequence(name: str, value: Any, what: str, length: int | None = None) 
     if length is not None and len(value) != length:
         raise ValueError(f"{name} must be {what}, got {len(value)}: {shown(value)}")
     return tuple(value)
+
+
+def check_vector(name: str, value: Any) -> Shaped[np.ndarray, " n"]:
+    """A sequence, array or tensor of real numbers as an array; an empty one holds integers."""
+    if isinstance(value, (Sequence, range)) and not isinstance(value, (str, bytes, bytearray)):
+        try:
+            value = np.array(value, None if len(value) else np.int64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"{name} must be a sequence of numbers, got {shown(value)}") from error
+    found = check_array(name, value).detach()
+    if found.ndim != 1 or found.is_complex() or found.dtype == torch.bool:
+        raise ValueError(f"{name} must be a sequence of numbers, got {shown(value)}")
+    return found.cpu().numpy()
+
+
+def check_indices(name: str, value: Any, count: int) -> Int64[np.ndarray, " n"]:
+    """A sequence, array or tensor of integers in [0, count), one at least, as int64."""
+    found = check_vector(name, value)
+    if not len(found) or found.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be a non-empty sequence of integers, got {shown(value)}")
+    if found.min() < 0 or found.max() >= count:
+        raise ValueError(f"{name} must be in [0, {count}), got {found.min()} to {found.max()}")
+    return found.astype(np.int64)
+
+
+def check_field(name: str, array: Any, dtypes: Sequence[np.dtype[Any]], shape: tuple[int, ...]) -> None:
+    """Raises unless ``array`` is a NumPy array of one of ``dtypes`` and of ``shape``."""
+    if not isinstance(array, np.ndarray) or array.dtype not in dtypes:
+        raise TypeError(f"{name} must be a NumPy array of {' or '.join(map(str, dtypes))}, got {shown(array)}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
 def check_numbers(

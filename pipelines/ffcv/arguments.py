@@ -6,17 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from ffcv.loader.loader import OrderOption
 from ffcv.pipeline import PipelineSpec
 from ffcv.traversal_order.base import TraversalOrder
-from jaxtyping import Int64
 from numba import config
 
 from mixops.key import Key
 from mixops.mixers.base import Mixer
 from mixops.mixers.needs import refuse_needs
-from mixops.runtime.checks import MOST, check_array, check_count, check_flag, check_type, shown
+from mixops.runtime.checks import check_count, check_flag, check_type, shown
 from mixops.runtime.ranks import process_group
 
 
@@ -58,21 +56,3 @@ def check_path(fname: Any) -> None:
         os.fsencode(fname)
     except UnicodeEncodeError as error:
         raise ValueError(f"fname must be the path of a .beton file, got {shown(fname)}: {error}") from error
-
-
-def check_indices(indices: Any, samples: int) -> Int64[np.ndarray, " n"] | None:
-    """The samples of a subset; FFCV's compiled code would read beyond the file for others. None is all of them."""
-    if indices is None:
-        return None
-    if isinstance(indices, (Sequence, range)) and not isinstance(indices, (str, bytes, bytearray)):
-        try:
-            indices = np.array(indices, None if len(indices) else np.int64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise TypeError(f"indices must be the numbers of samples, got {shown(indices)}") from error
-    found = check_array("indices", indices).detach().numpy()
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        raise TypeError(f"indices must be the numbers of samples, got {shown(indices)}")
-    if not 0 < len(found) <= MOST * 256 or found.min() < 0 or found.max() >= samples:
-        what = "none" if not len(found) else f"{found.min()} to {found.max()}"
-        raise ValueError(f"indices must be samples in [0, {samples}), one at least, got {what}")
-    return found.astype(np.int64)

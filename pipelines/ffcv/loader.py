@@ -26,12 +26,12 @@ from jaxtyping import Int64
 
 from mixops.key import Key
 from mixops.mixers.base import Mixer
-from mixops.runtime.checks import check_count
+from mixops.runtime.checks import check_count, check_indices
 from mixops.runtime.ranks import process_group
 from mixops.runtime.threads import run_sliced
 
 from ..bad_file import BadFile
-from .arguments import check_arguments, check_indices
+from .arguments import check_arguments
 from .batch import Batch
 from .beton import IMAGE, Beton
 from .compiled import compiled_code_kept
@@ -86,7 +86,7 @@ class MixLoader(Loader):
         fname, custom = os.fspath(fname), dict(custom_fields or {})
         if not custom:
             self._beton = Beton(fname)  # says what is wrong with a file where FFCV has an AssertionError or IndexError
-            check_indices(indices, self._beton.samples)
+            indices = _chosen(indices, self._beton)
         with compiled_code_kept():
             super().__init__(
                 fname, batch_size, num_workers, os_cache, order, distributed, seed or 0, indices, own, custom, drop_last,
@@ -94,8 +94,8 @@ class MixLoader(Loader):
             )  # fmt: skip
         if custom:
             self._beton = Beton(fname, self.reader.metadata.dtype)
-        if indices is not None:
-            self.indices = check_indices(indices, self._beton.samples)
+            if indices is not None:
+                self.indices = _chosen(indices, self._beton)
         fields = dict.fromkeys(self.graph.root_nodes.values())
         self._images = [self._beton.images(name) for name in fields if self._beton.types[name] == IMAGE]
         decoders = {node.id: node.decoder for node in self.graph.root_nodes}
@@ -159,6 +159,11 @@ class MixLoader(Loader):
         """What the training loop gets of a batch; ``last`` then is that batch, its ids, key and plan."""
         self.last = batch
         return tuple(_rows(x, stages) for x, stages in zip(outputs, self._pipelines, strict=True))
+
+
+def _chosen(indices: Any, beton: Beton) -> Any:
+    """The samples of a subset; FFCV's compiled code would read beyond the file for others. None is all of them."""
+    return None if indices is None else check_indices("indices", indices, beton.samples)
 
 
 def _own_copies(pipelines: Mapping[str, Any], mixer: Mixer | None) -> dict[str, Any]:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hostile_arguments import Call, walk
+from support.hostile_arguments import Call, no_surprise
 
 from loaders import BatchSizes, ImageLoader, Sizes
 from mixops import HMix
-
-
-def no_surprise(call: Call, name: str) -> None:
-    call.function(**call.arguments())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wrong = [text for text in walk(name, call) if text]
-    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("kind", [Sizes, BatchSizes])

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hostile_arguments import Call, walk
+from support.hostile_arguments import Call, no_surprise
 
 from mixops import MixUp, RandomResizedCrop
 from pipelines import dali
-
-
-def no_surprise(call: Call, name: str) -> None:
-    call.function(**call.arguments())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wrong = [text for text in walk(name, call) if text]
-    assert not wrong, "\n".join(wrong)
 
 
 def test_plan_source() -> None:

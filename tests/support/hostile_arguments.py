@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -51,8 +52,6 @@ def values() -> dict[str, Any]:
 
 def quantized() -> Any:
     """A tensor of quantized numbers."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are deprecated
         return torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8)
@@ -106,6 +105,15 @@ def walk(name: str, call: Call) -> Iterator[str]:
             else:
                 wrong = kind in NOWHERE_RIGHT and parameter not in call.functions
                 yield f"{case}: taken" if wrong else ""
+
+
+def no_surprise(call: Call, name: str) -> None:
+    """Asserts that a callable works with the arguments that work, and that all else is refused by its name."""
+    call.function(**call.arguments())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch and NumPy warn of some of the values
+        wrong = [text for text in walk(name, call) if text]
+    assert not wrong, "\n".join(wrong)
 
 
 def mixops_calls() -> dict[str, Call]:
