@@ -125,12 +125,14 @@ def memory(plan: AugmentPlan) -> Memory:
     chains = 0 if plan.chains is None else plan.chains.op.shape[1]
     kind = plan.height, plan.width, chains
     if getattr(_own, "kind", None) != kind:
-        _own.kind, _own.memory = kind, _memory(*kind)
+        _own.kind, _own.memory = kind, new_memory(*kind)
     kept: Memory = _own.memory
     return kept
 
 
-def _memory(height: int, width: int, chains: int) -> Memory:
+@njit()
+def new_memory(height, width, chains):
+    """Memory for one thread, for images of this size and chains of AugMix."""
     size, side = height * width * 3, max(height, width) * 3
     return Memory(
         np.empty(size, np.uint8), np.empty((chains, size), np.uint8), np.empty(_BLOCK, np.float32),

@@ -21,7 +21,8 @@ from ffcv.transforms import NormalizeImage, ToDevice, ToTensor, ToTorchImage
 from loaders import ImageLoader
 from mixops import CutMix, Key, RandomErasing, TrivialAugmentWide, augment_images, mix_images
 from mixops.augment import as_augmentation
-from pipelines.ffcv import AugmentImage, MixImage
+from mixops.augment.crops import RandomResizedCrop
+from pipelines.ffcv import AugmentImage, MixImage, MixLoader, PlannedCrop
 
 AUGMENT = [TrivialAugmentWide(), RandomErasing(0.5, value="pixel")]
 CPU = torch.device("cpu")
@@ -99,3 +100,32 @@ def test_where_it_cannot_stand(beton: Path) -> None:
     with pytest.raises(ValueError, match="must be given to a MixLoader if they hold AugmentImage"):
         pipelines = {"image": [CenterCropRGBImageDecoder(SIZE, 1.0), AugmentImage(AUGMENT)], "label": LABEL}
         Loader(str(beton), 8, num_workers=1, pipelines=pipelines)
+
+
+AUGMIX = "augmix-m5-w3-d2"
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("augment", [AUGMENT, AUGMIX, "rand-m9-mstd0.5-inc1"], ids=["erasing", "chains", "operations"])
+def test_in_the_decoder_it_is_the_stage_behind_it(beton: Path, augment: Any) -> None:
+    law = RandomResizedCrop(interpolation="bicubic")  # whose filter timm's strings take
+    behind = [PlannedCrop(SIZE, law), AugmentImage(as_augmentation(augment, interpolation="bicubic")), ToTensor()]
+    inside = [PlannedCrop(SIZE, law, augment=augment), ToTensor()]
+    options = {"order": OrderOption.RANDOM, "num_workers": 2, "seed": 5, "drop_last": False, "rank": 1}
+    one, other = (MixLoader(str(beton), 8, pipelines={"image": x, "label": LABEL}, **options) for x in (behind, inside))
+    for _ in range(2):
+        assert same(kept(one), kept(other))
+
+
+def test_in_the_compiled_decoder_it_is_the_image_loaders(beton: Path) -> None:
+    law = RandomResizedCrop(interpolation="bicubic")
+    pipelines = {
+        "image": [PlannedCrop(SIZE, law, augment=["rand-m9-mstd0.5-inc1", *AUGMENT[1:]]), ToTensor()],
+        "label": LABEL,
+    }
+    one = MixLoader(str(beton), 8, num_workers=2, seed=5, drop_last=False, order=OrderOption.SEQUENTIAL, pipelines=pipelines)
+    options = {"batch_size": 8, "size": SIZE, "seed": 5, "shuffle": False, "drop_last": False, "device": "cpu", "crop": law}
+    form = {"mean": None, "std": None, "dtype": torch.uint8, "augment": ["rand-m9-mstd0.5-inc1", *AUGMENT[1:]]}
+    with ImageLoader(beton, backend="ffcv", **options, **form) as other:
+        for (x, _), (images, _) in zip(one, other, strict=True):
+            assert torch.equal(x, images.permute(0, 2, 3, 1))

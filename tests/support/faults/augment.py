@@ -50,6 +50,8 @@ FAULTS = (
     Fault("what was left for the device is forgotten", "loaders/output.py", "if decoded.augment is not None:", "if False:", ON_DEVICE),
     Fault("augmented on the CPU and on the device", "loaders/backends/ffcv.py", "augment = None if self._config.augments_on_device else plan.augment", "augment = plan.augment", ON_DEVICE),
     Fault("every rank is augmented as the first", "pipelines/ffcv/stages.py", "draw(batch.key, batch.rows,", "draw(batch.key, np.arange(len(batch.rows)),", FFCV),
+    Fault("in the decoder every rank is augmented as the first", "pipelines/ffcv/augmented.py", "draw(key, rows, self._size", "draw(key, np.arange(len(rows)), self._size", (f"{FFCV[0]}::test_in_the_decoder_it_is_the_stage_behind_it",)),
+    Fault("in the decoder rows are augmented by the first's plan", "pipelines/ffcv/augmented.py", "augment_rows(row, row + 1, images.reshape(b, h * w * 3), 0,", "augment_rows(0, 1, images.reshape(b, h * w * 3)[row:], 0,", (f"{FFCV[0]}::test_in_the_decoder_it_is_the_stage_behind_it",)),
     Fault("DALI sharpens the border", "pipelines/dali/augment.py", "* inner + images * edge", "* inner + smooth * edge", DALI),
     Fault("DALI's epochs never end", "pipelines/dali/augment_plans.py", "divmod(int(info.iteration), self.steps_per_epoch)", "(0, int(info.iteration))", DALI),
 )  # fmt: skip
