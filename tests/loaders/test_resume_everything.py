@@ -51,11 +51,12 @@ def digest(batch: Any) -> str:
 def run(one: ImageLoader, stop: int | None = None) -> list[str]:
     """Digests of what is left of the epochs, or of its first ``stop`` batches."""
     got: list[str] = []
-    while one.state_dict()["epoch"] < EPOCHS and len(got) != stop:
+    for epoch in range(one.state_dict()["epoch"], EPOCHS if stop != 0 else 0):
+        one.set_epoch(epoch)  # of which nothing may be left
         for batch in one:
             got.append(digest(batch))
             if len(got) == stop:
-                break
+                return got
     return got
 
 
