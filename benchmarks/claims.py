@@ -1,17 +1,17 @@
-"""The table of claims in the README, made from the committed results.
+"""Figures in the README and in docs/, made from the committed results.
 
-    python -m benchmarks.claims        writes it between the two marks of README.md
+    python -m benchmarks.claims        writes them between the marks of the pages
 
-A claim that has not been measured has no row.
+What has not been measured has no row.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-START, END = "<!-- claims -->", "<!-- /claims -->"
 _COMPARED = {  # row and column of pipeline-loaders-*.json: what is claimed
     ("mixstage dali, HMix", "x torchvision with mixing"): "images/s of the DALI loader with mixing, against torchvision "
     "`DataLoader` with `v2.RandomChoice([MixUp, CutMix])`",
@@ -41,13 +41,50 @@ def claims(results: Path) -> str:
     return "\n".join(["| what | measured | on |", "|---|---|---|", *lines]) if lines else ""
 
 
+def cifar(results: Path) -> str:
+    """What came out on CIFAR on two processors: accuracy, what it is beside no mixing, calibration and cost by method."""
+    file = results / "cifar10-cpu.json"
+    if not file.exists():
+        return ""
+    lines = ["| method | top-1, % | beside none | ECE, % | step, x | seeds |", "|---|---|---|---|---|---|"]
+    for row in json.loads(file.read_text())["rows"]:
+        shown = [_spread(row["top-1"]), _spread(row.get("top-1, beside the baseline"), sign=True), _spread(row["ECE"])]
+        cost = "" if row["step"] is None else f"{row['step']:.2f}"
+        lines.append(f"| {row['method']} | {' | '.join(shown)} | {cost} | {len(row['seeds'])} |")
+    return "\n".join(lines)
+
+
+def _spread(value: dict[str, Any] | None, sign: bool = False) -> str:
+    """Mean and standard deviation."""
+    if value is None:
+        return ""
+    mean = f"{value['mean']:{'+' if sign else ''}.1f}"
+    return mean if value["deviation"] is None else f"{mean} ± {value['deviation']:.1f}"
+
+
+PLACES: dict[str, dict[str, Callable[[Path], str]]] = {
+    "README.md": {"claims": claims},
+    "docs/evidence.md": {"cifar": cifar},
+    "docs/choosing-a-mixer.md": {"cifar": cifar},
+}
+"""What stands between which marks of which pages."""
+
+
+def filled(page: str, text: str, results: Path) -> str:
+    """The text of a page with its figures as they are in ``results``."""
+    for mark, make in PLACES[page].items():
+        start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+        before, _, rest = text.partition(start)
+        text = f"{before}{start}\n{make(results)}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
 def main() -> None:
-    """Writes the table into the README."""
+    """Writes the figures into the pages."""
     root = Path(__file__).parents[1]
-    readme = root / "README.md"
-    before, _, rest = readme.read_text().partition(START)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{START}\n{claims(root / 'benchmarks' / 'results')}\n{END}{after}")
+    for page in PLACES:
+        text = (root / page).read_text()
+        (root / page).write_text(filled(page, text, root / "benchmarks" / "results"))
 
 
 if __name__ == "__main__":

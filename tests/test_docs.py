@@ -159,12 +159,12 @@ def test_api_reference_has_every_public_name() -> None:
         assert f"### `{name}`" in text
 
 
-def test_claims_in_the_readme_are_the_committed_results() -> None:
-    from benchmarks.claims import END, START, claims
+@pytest.mark.parametrize("page", ["README.md", "docs/evidence.md", "docs/choosing-a-mixer.md"])
+def test_figures_of_the_pages_are_the_committed_results(page: str) -> None:
+    from benchmarks.claims import PLACES, filled
 
-    text = (ROOT / "README.md").read_text()
-    assert text.count(START) == text.count(END) == 1
-    assert text.split(START)[1].split(END)[0].strip() == claims(ROOT / "benchmarks" / "results").strip()
+    text = (ROOT / page).read_text()
+    assert len(PLACES) == 3 and filled(page, text, ROOT / "benchmarks" / "results") == text
 
 
 def test_a_broken_link_a_failing_block_and_a_stale_page_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

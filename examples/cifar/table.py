@@ -111,11 +111,11 @@ COLUMNS = ("top-1", "ECE", "NLL", "error, FGSM", "error, PGD", "AUROC", "error, 
 _DIGITS = {"NLL": 3, "alignment": 3, "uniformity": 2}
 
 
-def cells(row: dict[str, Any], step: dict[str, float]) -> list[str]:
+def cells(row: dict[str, Any]) -> list[str]:
     """A row as text: the columns, top-1 beside the baseline after the first, and the time of a step last."""
     shown = [as_text(row.get(name), _DIGITS.get(name, 1)) for name in COLUMNS]
     beside = as_text(row.get("top-1, beside the baseline"), sign=True)
-    time = f"{step[row['method']]:.2f}" if row["method"] in step else ""
+    time = "" if row["step"] is None else f"{row['step']:.2f}"
     return [row["method"], str(len(row["seeds"])), shown[0], beside, *shown[1:], time]
 
 
@@ -127,11 +127,11 @@ def write(out: Path, name: str, found: dict[str, dict[int, Any]], settings: Sett
     """Writes NAME.json and NAME.md into ``out``; returns the table's cells."""
     times = out / "step-times.json"
     step = json.loads(times.read_text())["ratio"] if times.exists() else {}
-    rows = summary(found)
+    rows = [{**row, "step": step.get(row["method"])} for row in summary(found)]
     where = conditions(("nvidia-dali-cuda130", "numba"))
     record = {"title": f"Methods on {name}", "settings": asdict(settings), "rows": rows, "conditions": where}
     (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    table = [cells(row, step) for row in rows]
+    table = [cells(row) for row in rows]
     notes = [
         "Mean and standard deviation over seeds, of the last epoch's net; nothing was chosen by the test images. FGSM "
         "is of 8/255 and PGD of ten steps of 2/255 within 4/255, on every 20th test image; noise is Gaussian, 0.1 of the "
