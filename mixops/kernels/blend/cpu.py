@@ -9,8 +9,8 @@ mask of floating images is 0 or 1, the one that is not shown is left out: 0 * Na
 A row of the image, all its channels, goes through buffers that stay in the L1 cache: convert it and lay it out as the
 result is laid out; blend; cast; copy. The dtypes meet only in the first and the third step and are chosen by a number, not
 by a type, so there is one kernel to compile and not one for each of two dozen combinations. A large result bypasses the
-caches, which saves reading the lines that are about to be overwritten; floating ones in rows of whole vectors are blended,
-cast and stored at once.
+caches, which saves reading the lines that are about to be overwritten. Floating results in rows of whole vectors are
+blended, cast and stored at once: of 32 pixels a row the steps between would take longer than the work.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _copy(_: Any, to: Any, source: Any, count: Any, streamed: Any) -> Any:
 
 
 @intrinsic
-def _blend_past(
+def _blend_at_once(
     _: Any,
     source: Any,
     own: Any,
@@ -119,16 +119,17 @@ def _blend_past(
     at: Any,
     count: Any,
     kind: Any,
+    streamed: Any,
     out: Any,
 ) -> Any:
-    """``_blend`` of ``count`` elements, eight at a time, from elements ``own`` and ``other`` of ``source``, past the caches.
+    """``_blend`` of ``count`` elements, eight at a time, from elements ``own`` and ``other`` of ``source``.
 
-    ``weights`` and ``affine`` are read from column ``at``; ``out`` is an aligned address of elements of a floating ``kind``.
-    Written in vectors because LLVM does not make vectors of scalar stores past the caches.
+    ``weights`` and ``affine`` are read from column ``at``; ``out`` is an aligned address of elements of a floating ``kind``,
+    which are stored past the caches if ``streamed``. Written in vectors because LLVM does not make vectors of such stores.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, own, other, v0, g, _, j, _, at, count, kind, out = args
+        _, own, other, v0, g, _, j, _, at, count, kind, streamed, out = args
         floats, words = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(ir.IntType(16), _LANES)
 
         def array(i: int) -> Any:
@@ -175,7 +176,7 @@ def _blend_past(
         v0, g, one, nothing = splat(v0), splat(g), ir.Constant(floats, [1.0] * _LANES), ir.Constant(floats, [0.0] * _LANES)
         vectors = builder.udiv(count, number(_LANES))
 
-        def blend(cast: Any) -> None:
+        def blend(cast: Any, past: bool) -> None:
             with cgutils.for_range(builder, vectors) as loop:
                 i = builder.mul(loop.index, number(_LANES))
                 m = builder.fadd(v0, builder.fmul(g, read(weight, i)))
@@ -187,12 +188,17 @@ def _blend_past(
                 value = cast(builder.fadd(builder.fmul(mixed, read(scale, i)), read(bias, i)))
                 to = builder.gep(builder.inttoptr(out, value.type.as_pointer()), [loop.index])
                 store = builder.store(value, to, align=_LANES * (2 if value.type == words else 4))
-                store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+                if past:
+                    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
         casts = {_FLOAT32: lambda value: value, _FLOAT16: narrow, _BFLOAT16: brain}
         for number_of, cast in casts.items():
-            with builder.if_then(builder.icmp_unsigned("==", kind, number(number_of))):
-                blend(cast)
+            asked_for = builder.icmp_unsigned("==", kind, number(number_of))
+            with builder.if_then(asked_for), builder.if_else(streamed) as (past, through):
+                with past:
+                    blend(cast, True)
+                with through:
+                    blend(cast, False)
         return context.get_dummy_value()
 
     integers = types.intp
@@ -208,6 +214,7 @@ def _blend_past(
         integers,
         integers,
         integers,
+        types.boolean,
         integers,
     ), generate
 
@@ -361,8 +368,7 @@ def _mix(
     out_planes = 1 if pixels_out else c
     length = n // out_planes
     count = length * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
-    direct = streamed and kind != _UINT8
-    direct = direct and length % _LANES == 0 and _address(out) % _VECTOR == 0
+    direct = kind != _UINT8 and length % _LANES == 0 and _address(out) % _VECTOR == 0
     once = direct and k == 1 and bytes_in.size > 0  # bytes that are used once are converted where they are used
     unloaded, parted = once and pixels_in == pixels_out, once and pixels_in and not pixels_out and c == 3
     loaded = np.empty((2, out_planes, length), np.float32)
@@ -405,11 +411,15 @@ def _mix(
                         if unloaded:
                             own = ((b * out_planes + i) * h + y) * length
                             other = ((partner[b] * out_planes + i) * h + y) * length
-                            _blend_past(bytes_in, own, other, v0, g, weights, j, affine_row, at, length, kind, to)
+                            _blend_at_once(
+                                bytes_in, own, other, v0, g, weights, j, affine_row, at, length, kind, streamed, to
+                            )
                         elif parted:
-                            _blend_past(parts, at, n + at, v0, g, weights, j, affine_row, at, length, kind, to)
+                            _blend_at_once(parts, at, n + at, v0, g, weights, j, affine_row, at, length, kind, streamed, to)
                         else:
-                            _blend_past(sources, at, n + at, v0, g, weights, j, affine_row, at, length, kind, to)
+                            _blend_at_once(
+                                sources, at, n + at, v0, g, weights, j, affine_row, at, length, kind, streamed, to
+                            )
                     continue
                 if g != 0 and bytes_in.size:
                     _blend(sources, v0, g, weights, j, affine_row, mixed)
