@@ -24,7 +24,7 @@ from mixops.runtime.threads import run_sliced
 from .resize import resize_rows, resizer
 
 _NEAR = 4  # rows of 224 x 224 pixels that lie in a cache of 1 MB
-_MODES = ("constant", "edge", "reflect")
+MODES = ("constant", "edge", "reflect")  # of margins; ``fill_row`` has their numbers
 
 
 def crop_rows(
@@ -32,10 +32,17 @@ def crop_rows(
 ) -> UInt8[np.ndarray, "b oh ow 3"]:
     """The outputs that ``crops``, and then ``augment`` from its row ``first_row`` on, make of decoded ``images``."""
     out = empty((len(images), *crops.size, 3), torch.uint8).numpy()
-    cut = _cutter(images, crops, out)
+    cut_rows(_cutter(images, crops, out), out, augment, first_row)
+    return out
+
+
+def cut_rows(
+    cut: Callable[[int, int], None], out: UInt8[np.ndarray, "b oh ow 3"], augment: AugmentPlan | None, first_row: int = 0
+) -> None:
+    """Has ``cut`` write the rows from one number to another to ``out``, and augments them; in threads."""
     if augment is None:
-        run_sliced(cut, len(images))
-        return out
+        run_sliced(cut, len(out))
+        return
     begin = augmenter(out, augment, first_row)
 
     def work(start: int, stop: int) -> None:
@@ -45,8 +52,7 @@ def crop_rows(
             cut(first, last)
             augment_rows(first, last)
 
-    run_sliced(work, len(images))
-    return out
+    run_sliced(work, len(out))
 
 
 def _cutter(
@@ -58,13 +64,13 @@ def _cutter(
             images, crops.windows, crops.flips, out,
             spill=crops.spill, filter=crops.interpolations, vertical_flips=crops.vertical_flips,
         )  # fmt: skip
-    mode = _MODES.index(crops.padding_mode or "constant")
+    mode = MODES.index(crops.padding_mode or "constant")
 
     def fill(start: int, stop: int) -> None:
         for i in range(start, stop):
             inner = _inner(images[i], crops, i)
             top, left = crops.margins[i, :2].tolist()  # type: ignore[index]  # there are some
-            _fill(inner, top, left, mode, crops.flips[i], crops.vertical_flips[i], out[i])
+            fill_row(inner, top, left, mode, crops.flips[i], crops.vertical_flips[i], out[i])
 
     return fill
 
@@ -103,10 +109,10 @@ def _place(i: int, side: int, mode: int) -> int:
 
 
 @njit()
-def _fill(inner, top, left, mode, mirrored, upside_down, out):  # type: ignore[no-untyped-def]
-    """Writes ``inner`` to ``out`` below ``top`` and right of ``left`` pixels of margin, then flipped."""
+def fill_row(inner, top, left, mode, mirrored, upside_down, out):  # type: ignore[no-untyped-def]
+    """Writes ``inner`` (h, w, c) to ``out`` below ``top`` and right of ``left`` pixels of margin, then flipped."""
     height, width = inner.shape[:2]
-    oh, ow = out.shape[:2]
+    oh, ow, channels = out.shape
     columns = np.empty(ow, np.int64)
     for x in range(ow):
         columns[ow - 1 - x if mirrored else x] = _place(x - left, width, mode)
@@ -119,5 +125,10 @@ def _fill(inner, top, left, mode, mirrored, upside_down, out):  # type: ignore[n
         source = inner[row]
         for x in range(ow):
             column = columns[x]
-            for c in range(3):
-                target[x, c] = source[column, c] if column >= 0 else np.uint8(0)
+            if column < 0:
+                target[x, :] = 0
+            elif channels == 3:  # without a loop
+                target[x, 0], target[x, 1], target[x, 2] = source[column, 0], source[column, 1], source[column, 2]
+            else:
+                for c in range(channels):
+                    target[x, c] = source[column, c]

@@ -54,6 +54,13 @@ class CropPlan:
     margins: Int64[np.ndarray, "b 4"] | None = None
     padding_mode: PaddingMode | None = None
 
+    @property
+    def resized(self) -> bool:
+        """Whether pixels of any row are resized, and not only cut out."""
+        margins = 0 if self.margins is None else self.margins[:, :2] + self.margins[:, 2:]
+        as_stored = (self.windows[:, 2:] == np.array(self.size) - margins).all()
+        return not (as_stored and np.array_equal(self.windows, np.rint(self.windows)))
+
     def row(self, i: int) -> CropPlan:
         """The plan of row ``i`` alone."""
         one = slice(i, i + 1)

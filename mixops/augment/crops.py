@@ -126,8 +126,9 @@ class ResizeRandomCrop:
 class CenterCrop:
     """torchvision's ``Resize(resize)`` of the shorter side followed by ``CenterCrop(size)``; nothing is random.
 
-    ``resize`` is by default the output's longer side / 0.875, rounded. ``interpolation`` is "nearest", "bilinear", "bicubic"
-    or "lanczos". Raises ``ValueError`` naming the argument; an output that is larger than the resized image is refused.
+    ``resize`` is by default the output's longer side / 0.875, rounded; 0 resizes nothing, as ``CenterCrop(size)`` alone.
+    ``interpolation`` is "nearest", "bilinear", "bicubic" or "lanczos". Raises ``ValueError`` naming the argument; an output
+    that is larger than the resized image is refused.
     """
 
     resize: int | None = None
@@ -136,7 +137,7 @@ class CenterCrop:
     padding_mode: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        _check_resize(self)
+        _check_resize(self, least=0)
         set_fields(self, interpolation=_check_interpolation(self.interpolation, random=False))
 
     def resized(self, size: tuple[int, int]) -> int:
@@ -145,10 +146,16 @@ class CenterCrop:
 
     def cut(self, u: Float64[np.ndarray, "b words"], sizes: Int64[np.ndarray, "b 2"], size: tuple[int, int]) -> Cut:
         """The same window for every row whose image has the same size."""
-        if self.resized(size) < max(size):
-            raise ValueError(f"resize must be at least size={max(size)}, got {self.resized(size)}")
-        resized = resized_sizes(sizes, self.resized(size))
         crop = np.array(size)
+        if self.resize == 0:
+            resized = sizes
+            if (sizes < crop).any():
+                small = sizes[(sizes < crop).any(1)][0].tolist()
+                raise ValueError(f"size must be at most that of the images, {small}, got {list(size)}")
+        else:
+            if self.resized(size) < max(size):
+                raise ValueError(f"resize must be at least size={max(size)}, got {self.resized(size)}")
+            resized = resized_sizes(sizes, self.resized(size))
         start = np.rint((resized - crop) / 2)  # torchvision: int(round(...)), halves to even
         scale = sizes / resized
         return Cut(np.concatenate([start * scale, crop * scale], 1))
@@ -212,6 +219,6 @@ def _check_padding(law: PaddedRandomCrop | ResizeRandomCrop) -> None:
     set_fields(law, padding=padding, mode=mode)
 
 
-def _check_resize(law: ResizeRandomCrop | CenterCrop) -> None:
+def _check_resize(law: ResizeRandomCrop | CenterCrop, least: int = 1) -> None:
     if law.resize is not None:
-        set_fields(law, resize=check_count("resize", law.resize))
+        set_fields(law, resize=check_count("resize", law.resize, least))

@@ -218,3 +218,14 @@ def test_crops_that_cannot_be(law, sizes, size, message):
 def test_bad_laws_are_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 10), (1, 13), (20, 14)])
+def test_a_centre_that_is_not_resized_is_torchvisions(size):
+    crops = plan(CenterCrop(0), [(20, 14)], size=size)
+    image = torch.arange(280).view(1, 20, 14)
+    top, left, height, width = crops.windows[0].astype(int)
+    assert not crops.resized
+    assert torch.equal(image[:, top : top + height, left : left + width], F.center_crop(image, list(size)))
+    with pytest.raises(ValueError, match=r"size must be at most that of the images, \[20, 14\], got \[21, 14\]"):
+        plan(CenterCrop(0), [(20, 14)], size=(21, 14))
