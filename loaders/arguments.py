@@ -218,11 +218,11 @@ def check_plain(*, dtype: Any, memory_format: Any, timeout: Any, transform: Any,
     check_transform(transform)
 
 
-def data_colours(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[RGB, RGB]:
-    """Mean and standard deviation of the data, ImageNet's where nothing is normalised."""
+def data_colours(mean: Sequence[float] | None, std: Sequence[float] | None, channels: int = 3) -> tuple[RGB, RGB]:
+    """Mean and standard deviation of the data, ImageNet's where nothing is normalised and where there are no colours."""
     if (mean is None) != (std is None):
         raise ValueError(f"mean and std must be given together, got mean={shown(mean)}, std={shown(std)}")
-    if mean is None or std is None:
+    if mean is None or std is None or channels != 3:
         return IMAGENET_MEAN, IMAGENET_STD
     both = check_values("mean", mean), check_values("std", std)
     scale_and_bias(*both, 255.0, 3)  # its errors now, not with the first batch

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .array_limits import channels_of
 from .output import Output
 from .printable import printable
 from .sampling import Sequential
@@ -25,7 +26,7 @@ def describe(source: Source, planner: StepPlanner, output: Output, executor: str
         "order": _order(planner, position[0]),
         "image": _image(planner, output, position),
         "mix": _mix(planner),
-        "batch": _batch(planner, output, position),
+        "batch": _batch(source, planner, output, position),
         "made by": f"{executor} on {output.device}",
         "next": f"step {position[1]} of epoch {position[0]}",
     }
@@ -52,8 +53,11 @@ def _order(planner: StepPlanner, epoch: int) -> str:
 def _image(planner: StepPlanner, output: Output, position: tuple[int, int]) -> str:
     height, width = planner.size_at(*position)
     course = f" now, {planner.size!r}" if isinstance(planner.size, Sizes) else ""
-    done = [f"{planner.crop!r} to {height} x {width}{course}", repr(planner.flip)]
-    done += [] if planner.augmentation is None else [repr(planner.augmentation)]
+    if planner.named:
+        done = [f"crops {'; '.join(map(repr, planner.named))}", repr(planner.flip)]
+    else:
+        done = [f"{planner.crop!r} to {height} x {width}{course}", repr(planner.flip)]
+        done += [] if planner.augmentation is None else [repr(planner.augmentation)]
     done += [] if output.transform is None else [repr(output.transform)]
     done += ["as it is"] if output.mean is None else [f"mean {_numbers(output.mean)}, std {_numbers(output.std or ())}"]
     return ", ".join(done)
@@ -65,14 +69,21 @@ def _mix(planner: StepPlanner) -> str:
     return "nothing" if planner.mixer is None else repr(planner.mixer)
 
 
-def _batch(planner: StepPlanner, output: Output, position: tuple[int, int]) -> str:
+def _batch(source: Source, planner: StepPlanner, output: Output, position: tuple[int, int]) -> str:
     rows = len(planner.schedule_of(position[0]).rows(0))
     outputs = rows * (1 if planner.mixer is None else planner.mixer.interpolations)
     views = f"{output.views} views of " if output.views > 1 else ""
     layout = ", channels_last" if output.memory_format == torch.channels_last else ""
     dtype = str(output.dtype).removeprefix("torch.")
-    images = f"{views}images ({outputs}, 3, {', '.join(map(str, planner.size_at(*position)))}) {dtype}{layout}"
-    if planner.mixer is None:
+    batches = [(one.count * rows, *one.size) for one in planner.named] or [(outputs, *planner.size_at(*position))]
+    shapes = [f"({count}, {channels_of(source)}, {height}, {width})" for count, height, width in batches]
+    images = f"{views}images {', '.join(shapes)} {dtype}{layout}"
+    height, width = planner.size_at(*position)
+    if output.ignore_index is not None and (planner.mixer is None or output.targets == "sparse"):
+        targets = f"label maps ({outputs}, {height}, {width}) int64"
+    elif output.ignore_index is not None:
+        targets = f"label maps ({outputs}, {output.num_classes}, {height}, {width}) float32"
+    elif planner.mixer is None:
         targets = f"labels ({rows},) int64" if output.labels.ndim == 1 else f"labels ({rows}, {output.num_classes}) float32"
     elif output.targets == "sparse":
         targets = f"sparse targets of {outputs} rows"

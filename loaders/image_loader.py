@@ -7,7 +7,7 @@ threads and resumed run gives the same batches, up to the rounding of decoders a
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -40,17 +40,22 @@ from .arguments import (
     find_stream,
     output_size,
 )  # fmt: skip
+from .array_limits import channels_of, check_arrays, default_crop, default_flip
 from .backends.base import Backend, BackendConfig, find_backend
 from .bad_files import BadFiles, OnError
+from .classes import NamedClasses
 from .description import describe
 from .epoch import Epoch
 from .frameworks import NoSampler, warn_if_unsaved
+from .multi_crop import NamedCrops, named_crops, refuse_beside
 from .output import Output
 from .position import Position
 from .ranks import find_rank, warn_if_alone
 from .schedule import Schedule
+from .segmentation import check_maps, ignore_index
 from .sizes import BatchSizes, Sizes
 from .sources.base import Opened, Source
+from .sources.label_maps import LabelMaps
 from .sources.registry import open_source
 from .state import LoaderState, run_config
 from .stats import LoaderStats, Meter
@@ -58,22 +63,25 @@ from .step import UNMIXED, StepPlan, StepPlanner
 from .transform import Transform
 
 
-class ImageLoader(NoSampler):
+class ImageLoader(NamedClasses, NoSampler):
     """Iterates over batches of a data set, one epoch for each ``iter``.
 
     Each batch is (images, targets): float images (b * k, 3, height, width) with k the mixer's interpolations, and float
-    targets (b * k, classes), or the labels, int64 (b,) in general, without a mixer.
+    targets (b * k, classes), or the labels, int64 (b,) in general, without a mixer. Of ``LabelMaps`` the targets are
+    (b * k, classes, height, width), or class numbers (b, height, width).
 
     ``root`` is a path (folder, shards, manifest, .beton: see ``loaders.sources``), a ``Source`` such as ``Arrays(images,
     labels)``, or a map-style data set of torch's, without a transform, or of the Hugging Face library ``datasets``.
     ``batch_size`` is that of one rank. ``size`` is the output's side, or (height, width); ``Sizes`` and ``BatchSizes``
     change both in the course of the epochs. ``device`` is "cuda" where there is one. ``rank`` and ``world_size`` are from
     ``torch.distributed`` when they are needed unless given. ``split="train"`` crops at random within ``scale`` and
-    ``ratio`` and flips with probability ``flip``; "val" resizes the shorter side to ``val_resize`` (default ``size /
+    ``ratio`` and flips with probability ``flip``, 0.5; "val" resizes the shorter side to ``val_resize`` (default ``size /
     0.875``), crops the centre and neither shuffles nor drops by default. ``crop`` is another law, such as
-    ``PaddedRandomCrop(4)``. ``augment`` is a policy such as ``TrivialAugmentWide()``, one of timm's strings
-    ("rand-m9-mstd0.5-inc1"), or a list of these, ``RandomErasing`` last: done with Pillow's bytes between flip and mix. Then
-    ``transform(images, generator)`` has uint8 (b, 3, h, w) on the device, and a generator that the key has seeded.
+    ``PaddedRandomCrop(4)``; ``crops={"global": (2, 224, law), "local": (8, 96, law, augment)}`` are several of every image,
+    which is decoded once, and make images a dictionary of (count * b, 3, h, w). ``augment`` is a policy such as
+    ``TrivialAugmentWide()``, one of timm's strings ("rand-m9-mstd0.5-inc1"), or a list of these, ``RandomErasing`` last:
+    done with Pillow's bytes between flip and mix. Then ``transform(images, generator)`` has uint8 (b, 3, h, w) on the
+    device, and a generator that the key has seeded.
     ``mix_group`` rows are mixed with one another (default: the rows of one rank); fixed, it makes mixing independent of the
     number of ranks. ``indices`` are the samples to choose from. ``weights`` draws them in that proportion ("balanced":
     every class alike). ``repeats`` views of a sample are in a batch: "dealt" over the ranks as by timm's sampler, or
@@ -108,9 +116,10 @@ class ImageLoader(NoSampler):
         split: Literal["train", "val"] = "train",
         scale: tuple[float, float] = SCALE,
         ratio: tuple[float, float] = RATIO,
-        flip: float = 0.5,
+        flip: float | None = None,
         vertical_flip: float = 0.0,
         crop: CropLaw | None = None,
+        crops: Mapping[str, Any] | None = None,
         augment: Any = None,
         transform: Transform | None = None,
         val_resize: int | None = None,
@@ -131,7 +140,14 @@ class ImageLoader(NoSampler):
         prefetch: int = 2,
         timeout: float = 300.0,
     ) -> None:
-        kind = find_backend(backend)
+        self._kind = find_backend(backend)
+        self._named = named_crops(crops)
+        if self._named:
+            refuse_beside(
+                mixer=(mixer, None), size=(size, 224), crop=(crop, None), augment=(augment, None), scale=(scale, SCALE),
+                ratio=(ratio, RATIO), val_resize=(val_resize, None), views=(views, 1),
+            )  # fmt: skip
+            size, crop = self._named[0].size, self._named[0].law
         self._size = output_size(size)
         train = split == "train"
         smoothing = check_mixing(split, mixer, smoothing)
@@ -145,15 +161,18 @@ class ImageLoader(NoSampler):
         self.backend, self.mixer, self.mixup_enabled = backend, mixer, True
         self.batch_size, self._batch_sizes = check_batch_size(batch_size), batch_size
         self.device = find_device(device)
-        self._crop = crop_law(split, self._size, crop, scale, ratio, val_resize)
+        self._crop = crop_law(split, self._size, default_crop(root, split, crop), scale, ratio, val_resize)
         self._augmentation = as_augmentation(augment, interpolation=self._crop.interpolation)
-        self._colours = data_colours(mean, std)
-        turns = Flip(flip, vertical_flip)
+        largest = (self._size.largest, self._size.largest) if isinstance(self._size, Sizes) else self._size
+        plain = NamedCrops("", views, largest, self._crop, self._augmentation)
+        check_arrays(root, self.device, self._named or (plain,), mean, std, dtype)
+        check_maps(root, self._augmentation, smoothing, views, self._named)
+        self._colours = data_colours(mean, std, channels_of(root))
+        turns = Flip(default_flip(root, flip), vertical_flip)
         self._flip = turns if train else Flip(0.0)
         self._rank, self._world_size, self._seed = rank, world_size, Key(seed).seed
         self._drop_last = train if drop_last is None else drop_last
         self._num_threads, self._prefetch, self._timeout = num_threads, prefetch, timeout
-        self._kind = kind
         self.dataset: Opened = open_source(root, timeout=timeout)
         self._candidates = choose_candidates(indices, len(self.dataset))
         labels = choose_labels(self.dataset.labels, self._candidates, targets, weights)
@@ -162,7 +181,7 @@ class ImageLoader(NoSampler):
         self._mix_group, self._views = together if repeats > 1 and together else mix_group, views
         self._output = Output(
             torch.from_numpy(self.dataset.labels), check_num_classes(mixer, self.num_classes), self.device, mean, std, dtype,
-            memory_format, smoothing, views, targets, batch, ids, transform,
+            memory_format, smoothing, views, targets, batch, ids, transform, self._named, ignore_index(root),
         )  # fmt: skip
         self._bad = BadFiles(self.dataset.name, on_error, max_bad)
         self._bad.known.update(self.dataset.broken)
@@ -181,21 +200,6 @@ class ImageLoader(NoSampler):
         )  # fmt: skip
         check_group(self.mixer, schedule, "batch_size" if self._mix_group is None else "mix_group")
         return schedule
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names in the order of their labels, as ``ImageFolder``'s."""
-        return list(self.dataset.classes)
-
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        """Labels by class name, as ``ImageFolder``'s."""
-        return {name: i for i, name in enumerate(self.dataset.classes)}
-
-    @property
-    def num_classes(self) -> int:
-        """The width of mixed targets."""
-        return len(self.dataset.classes)
 
     def __len__(self) -> int:
         """Steps of the next epoch, or of the one that is running."""
@@ -219,7 +223,7 @@ class ImageLoader(NoSampler):
         return StepPlanner(
             self.schedule, self.dataset.sizes, self._size, self._crop, self._flip, mixer, self._candidates,
             self._batch_sizes if isinstance(self._batch_sizes, BatchSizes) else None, self._views, self._augmentation,
-            *self._colours,
+            *self._colours, self._named, isinstance(self.dataset, LabelMaps),
         )  # fmt: skip
 
     def __iter__(self) -> Generator[Any, None, None]:
@@ -278,8 +282,7 @@ class ImageLoader(NoSampler):
         """Figures of the epoch that is running, or of the last one."""
         if (running := self._position.running) is not None:
             return running.stats()
-        meter = self._position.meter or Meter(*self._position.next())
-        return meter.stats(0, len(self._bad.reported))
+        return (self._position.meter or Meter(*self._position.next())).stats(0, len(self._bad.reported))
 
     def close(self) -> None:
         """End whatever is running, and give everything back; the state stays that of the last batch that was delivered."""

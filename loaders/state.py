@@ -68,6 +68,7 @@ def run_config(source: Source, planner: StepPlanner, mixer: Mixer | None, transf
         "sampling": repr(schedule.sampling),
         "indices": None if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest()[:16],
         "views": p.views,
+        "crops": [repr(one) for one in p.named] or None,
         "drop_last": schedule.drop_last,
         "mix_group": [schedule.mix_group, schedule.group_size],
     }

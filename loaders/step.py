@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -26,7 +26,9 @@ from mixops.mixers.base import Mixer
 from mixops.mixers.mixup import MixUp
 from mixops.plan import MixPlan, concatenate
 
+from .multi_crop import NamedCrops
 from .schedule import Schedule
+from .segmentation import augment_of_maps, crops_of_maps
 from .sizes import BatchSizes, Sizes
 
 _ATTEMPTS = 1000
@@ -34,11 +36,25 @@ UNMIXED = MixUp(1.0, prob=0.0)  # in the place of a mixer that is switched off: 
 
 
 @dataclass(frozen=True, eq=False)
+class Shown:
+    """One batch of pixels of a step: what is cut out of its images, and what is done to it.
+
+    Of b images there are a multiple of b rows: the first crop of every image, then the second, and so on. ``of`` says
+    whether it is the images or their label maps that are shown.
+    """
+
+    crops: CropPlan
+    augment: AugmentPlan | None
+    of: Literal["image", "map"] = "image"
+
+
+@dataclass(frozen=True, eq=False)
 class StepPlan:
     """What a rank shows in one step: for each of b rows a sample, what is cut out and done to it, and the mix.
 
     ``rows`` are the positions in the global batch. ``mix`` is None without a mixer, and for one that has to see the images
-    (``StepPlanner.mix`` draws it then). ``rejected`` are the bad samples that were to be shown or to replace one.
+    (``StepPlanner.mix`` draws it then). ``rejected`` are the bad samples that were to be shown or to replace one. ``more``
+    are batches of the same images beside the first: crops of other names, label maps.
     """
 
     epoch: int
@@ -49,6 +65,12 @@ class StepPlan:
     augment: AugmentPlan | None
     mix: MixPlan | None
     rejected: tuple[int, ...]
+    more: tuple[Shown, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Shown, ...]:
+        """All batches of pixels."""
+        return Shown(self.crops, self.augment), *self.more
 
     @property
     def windows(self) -> Float64[np.ndarray, "b 4"]:
@@ -73,7 +95,8 @@ class StepPlanner:
     ``sizes`` are (height, width) of the stored images, 0 where unknown; ``size`` is the output's (height, width), or what it
     is in the course of the epochs, as ``batch_sizes`` are those of one rank. ``candidates`` are the samples to choose from,
     by default all. Of each row ``views`` are shown, which differ in what is drawn for the image alone. ``mean`` and ``std``
-    are the data's, the colours of what is erased.
+    are the data's, the colours of what is erased. ``named`` are several crops of each image; ``size``, ``crop`` and
+    ``augmentation`` are then those of the first. ``maps`` says that images have label maps.
     """
 
     schedule: Schedule
@@ -88,6 +111,8 @@ class StepPlanner:
     augmentation: Augmentation | None = None
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
+    named: tuple[NamedCrops, ...] = ()
+    maps: bool = False
 
     def schedule_of(self, epoch: int) -> Schedule:
         """The schedule of an epoch: ``schedule``, with the batch size of its stage."""
@@ -117,15 +142,16 @@ class StepPlanner:
         """
         rows, ids, rejected = self._samples(epoch, step, bad)
         mix = None if self.looks_at_images else self.mix(epoch, step)
-        crops, augment = self._crops(epoch, step, ids), self._augment(epoch, step)
-        return StepPlan(epoch, step, rows, ids, crops, augment, mix, rejected)
+        first, *more = self._shown(epoch, step, ids)
+        return StepPlan(epoch, step, rows, ids, first.crops, first.augment, mix, rejected, tuple(more))
 
     def redraw(self, plan: StepPlan, bad: Container[int]) -> StepPlan:
         """``plan`` as it is drawn now that more samples are known to be bad."""
         _, ids, rejected = self._samples(plan.epoch, plan.step, bad)
         if np.array_equal(ids, plan.ids):
             return replace(plan, rejected=rejected)
-        return replace(plan, ids=ids, crops=self._crops(plan.epoch, plan.step, ids), rejected=rejected)
+        first, *more = self._shown(plan.epoch, plan.step, ids)
+        return replace(plan, ids=ids, crops=first.crops, more=tuple(more), rejected=rejected)
 
     @property
     def looks_at_images(self) -> bool:
@@ -171,26 +197,34 @@ class StepPlanner:
                 ids[i] = others[good]
         return np.tile(rows, self.views), np.tile(ids, self.views), tuple(dict.fromkeys(rejected))
 
-    def _crops(self, epoch: int, step: int, ids: Int64[np.ndarray, " b"]) -> CropPlan:
-        """Crops of all views; those after the first are drawn for rows beyond the global batch."""
-        schedule, size = self.schedule_of(epoch), self.size_at(epoch, step)
+    def _shown(self, epoch: int, step: int, ids: Int64[np.ndarray, " b"]) -> list[Shown]:
+        """All batches of pixels; crops after the first of an image are drawn for rows beyond the global batch."""
+        plain = NamedCrops("", self.views, self.size_at(epoch, step), self.crop, self.augmentation)
+        shown, first = [], 0
+        for named in self.named or (plain,):
+            drawn = range(first, first + named.count)
+            shown.append(Shown(self._crops(epoch, step, ids, named, drawn), self._augment(epoch, step, named, drawn)))
+            first += named.count
+        if self.maps:
+            shown.append(Shown(crops_of_maps(shown[0].crops), augment_of_maps(shown[0].augment), "map"))
+        return shown
+
+    def _crops(self, epoch: int, step: int, ids: Int64[np.ndarray, " b"], named: NamedCrops, drawn: range) -> CropPlan:
+        """Crops number ``drawn`` of every image."""
+        schedule = self.schedule_of(epoch)
         key, rows = Key(schedule.seed, epoch, step), schedule.rows(step)
         sizes = np.maximum(self.sizes[ids[: len(rows)]], 1)
         return concatenate_crops(
-            [
-                draw_crops(key, rows + view * schedule.batch_size, sizes, self.crop, self.flip, size)
-                for view in range(self.views)
-            ]
+            [draw_crops(key, rows + crop * schedule.batch_size, sizes, named.law, self.flip, named.size) for crop in drawn]
         )
 
-    def _augment(self, epoch: int, step: int) -> AugmentPlan | None:
-        """The augmentation of all views, drawn as their crops are."""
-        if self.augmentation is None:
+    def _augment(self, epoch: int, step: int, named: NamedCrops, drawn: range) -> AugmentPlan | None:
+        """The augmentation of all of them, drawn as they are."""
+        if named.augmentation is None:
             return None
         schedule = self.schedule_of(epoch)
-        rows = np.concatenate([schedule.rows(step) + view * schedule.batch_size for view in range(self.views)])
-        key = Key(schedule.seed, epoch, step)
-        return self.augmentation.draw(key, rows, self.size_at(epoch, step), self.mean, self.std)
+        rows = np.concatenate([schedule.rows(step) + crop * schedule.batch_size for crop in drawn])
+        return named.augmentation.draw(Key(schedule.seed, epoch, step), rows, named.size, self.mean, self.std)
 
 
 def replacements(row: Key, length: int) -> Int64[np.ndarray, " attempts"]:

@@ -39,18 +39,18 @@ def transform_name(transform: Transform | None) -> str | None:
 
 
 def transform_rows(
-    transform: Transform, images: UInt8[Tensor, "b 3 h w"], groups: Iterable[tuple[Key, int]], views: int
+    transform: Transform, images: UInt8[Tensor, "b 3 h w"], groups: Iterable[tuple[Key, int]], views: int, nth: int = 0
 ) -> UInt8[Tensor, "b 3 h w"]:
-    """What ``transform`` makes of the rows of each group, in all views.
+    """What ``transform`` makes of the rows of each group, in all views, of the ``nth`` batch of a step.
 
     ``groups`` are the key and the number of rows of each, one behind the other. Raises ``ValueError`` where the function
-    returns anything but uint8 images of the shape and on the device that it was given.
+    returns anything but images of the dtype and shape and on the device that it was given.
     """
     parts: list[list[Tensor]] = [[] for _ in range(views)]
     at = 0
     for key, size in groups:
         generator = torch.Generator(images.device)
-        generator.manual_seed(int(key.words(Stream.TRANSFORM, 1)[0] >> 1))
+        generator.manual_seed(int(key.words(Stream.TRANSFORM, 1, start=nth)[0] >> 1))
         for view, done in enumerate(parts):
             first = view * (len(images) // views) + at
             done.append(_checked(transform(images[first : first + size], generator), images, size))
@@ -61,7 +61,8 @@ def transform_rows(
 
 def _checked(result: Any, images: Tensor, size: int) -> Tensor:
     shape = (size, *images.shape[1:])
-    if isinstance(result, Tensor) and (result.shape, result.dtype, result.device) == (shape, torch.uint8, images.device):
+    if isinstance(result, Tensor) and (result.shape, result.dtype, result.device) == (shape, images.dtype, images.device):
         return result
     got = f"{result.dtype} {tuple(result.shape)} on {result.device}" if isinstance(result, Tensor) else repr(type(result))
-    raise ValueError(f"transform must return uint8 images {shape} on {images.device}, got {got}")
+    kind = str(images.dtype).removeprefix("torch.")
+    raise ValueError(f"transform must return {kind} images {shape} on {images.device}, got {got}")

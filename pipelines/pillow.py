@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from mixops.augment.crop_plan import CropPlan
 
@@ -23,6 +23,7 @@ from .bad_file import BadFile
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # Pillow's names; in every build of it, and run no program
 _PNG = b"\x89PNG\r\n\x1a\n"
+_NUMBERS = ("P", "L", "I", "I;16")  # Pillow's modes of images whose pixels are numbers
 
 
 def decode(data: bytes) -> Any:
@@ -31,6 +32,14 @@ def decode(data: bytes) -> Any:
         _check_png(data)
     with _opened(io.BytesIO(data)) as image:
         return image.convert("RGB")
+
+
+def decode_map(data: bytes) -> Int[np.ndarray, "h w"]:
+    """The numbers in an image of one channel: greys, or positions in a palette. ``BadFile`` if it is none."""
+    with _opened(io.BytesIO(data)) as image:
+        if image.mode not in _NUMBERS:
+            raise BadFile(f"is no map of numbers but an image of mode {image.mode!r}")
+        return np.array(image)
 
 
 def from_pixels(pixels: UInt8[np.ndarray, "h w 3"]) -> Any:

@@ -58,13 +58,14 @@ class BackendConfig:
 class Decoded:
     """One step as decoded: NHWC contiguous, on the CPU or on the config's device, and then ready on the config's stream.
 
-    ``augment`` is what is left to be done to them, on their way to the mix. The memory must stay as it is for as long as
-    ``images`` is referenced.
+    ``augment`` is what is left to be done to them, on their way to the mix. ``more`` are images and augmentation of the
+    batches after the first in ``plan.shown``. The memory must stay as it is for as long as ``images`` is referenced.
     """
 
     images: UInt8[Tensor, "b h w 3"]
     plan: StepPlan
     augment: AugmentPlan | None = None
+    more: tuple[tuple[UInt8[Tensor, "n h w 3"], AugmentPlan | None], ...] = ()
 
 
 class Backend(Protocol):

@@ -13,8 +13,10 @@ import atexit
 from collections import deque
 from collections.abc import Generator
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from pipelines.dali.decode import DecodeError, DecodeOptions, DecodePipeline, EncodedBatch, undecodable
@@ -25,12 +27,16 @@ from ..step import StepPlan
 from ..worker_thread import close_all
 from .base import BackendConfig, Decoded
 from .decoded import cropped_steps
+from .rows import Pixels, crop_batch, map_of, with_augmentation
+
+_Item: TypeAlias = tuple[bytes, "Pixels | None"]  # an image and its label map
 
 
 class Dali:
     """Decodes and crops in a DALI pipeline on the config's device; resizes and flips there, too, unless that is the CPU.
 
-    Crops with margins, and pixels that need no decoder, are made on the CPU whatever the device is.
+    Crops with margins, several crops of an image, and pixels that need no decoder, are made on the CPU whatever the device
+    is.
     """
 
     eager = False
@@ -40,10 +46,10 @@ class Dali:
         self._config = config
         planner = config.planner
         plain = planner.crop.padding_mode is None and (planner.augmentation is None or config.augments_on_device)
-        on_gpu = config.device.type == "cuda" and plain
+        on_gpu = config.device.type == "cuda" and plain and not planner.named
         self._options = DecodeOptions(
             batch_size=planner.most_rows,
-            spill=planner.crop.spill,
+            spill=planner.crop.spill or bool(planner.named),
             num_threads=config.num_threads,
             prefetch=config.prefetch,
             device_id=config.device.index if on_gpu else None,
@@ -64,8 +70,8 @@ class Dali:
             pipeline.start(self._encoded(loaded) for loaded in reader)
             try:
                 while step < steps:
-                    pixels, loaded = pipeline.run(config.stream)
-                    yield Decoded(pixels, loaded.plan, loaded.plan.augment if config.augments_on_device else None)
+                    batches, loaded = pipeline.run(config.stream)
+                    yield self._with_maps(batches, loaded)
                     step += 1
                 pipeline.finish()
                 self._idle.append(pipeline)
@@ -78,19 +84,28 @@ class Dali:
         """Drop the pipelines."""
         self._idle.clear()
 
-    def _encoded(self, loaded: Loaded[bytes]) -> EncodedBatch:
-        plan = loaded.plan
-        return EncodedBatch(loaded.items, plan.crops, None if self._config.augments_on_device else plan.augment, loaded)
+    def _encoded(self, loaded: Loaded[_Item]) -> EncodedBatch:
+        left = self._config.augments_on_device
+        images = [one for one in loaded.plan.shown if one.of == "image"]
+        (crops, augment), *more = [(one.crops, None if left else one.augment) for one in images]
+        return EncodedBatch([data for data, _ in loaded.items], crops, augment, loaded, more)
 
-    def _load(self, plan: StepPlan, row: int) -> bytes:
+    def _load(self, plan: StepPlan, row: int) -> _Item:
         sample = int(plan.ids[row])
         read = read_pixels if sample in self._not_for_dali else read_plain
         data = read(self._config.source, sample)
-        return data if isinstance(data, bytes) else _as_pnm(data)
+        return data if isinstance(data, bytes) else _as_pnm(data), map_of(self._config.source, sample)
 
-    def _note_culprits(self, loaded: Loaded[bytes], reason: RuntimeError) -> None:
+    def _with_maps(self, images: list[torch.Tensor], loaded: Loaded[_Item]) -> Decoded:
+        """The batches that DALI decoded, and those of label maps, where there are any."""
+        augmented, maps = not self._config.augments_on_device, [label_map for _, label_map in loaded.items]
+        shown = [one for one in loaded.plan.shown if one.of == "map"]
+        batches = images + [crop_batch([], maps, one, augmented=augmented) for one in shown]
+        return with_augmentation(loaded.plan, batches, augmented=augmented)
+
+    def _note_culprits(self, loaded: Loaded[_Item], reason: RuntimeError) -> None:
         """Find what DALI does not decode among the images of the step that failed."""
-        rows = undecodable(loaded.items, self._options.device_id)
+        rows = undecodable([data for data, _ in loaded.items], self._options.device_id)
         culprits = set(loaded.plan.ids[rows].tolist())
         if not culprits - self._not_for_dali:
             raise reason  # something else is wrong: do not hide it

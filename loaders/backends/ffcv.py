@@ -9,18 +9,19 @@ overwrites later, cannot start in the middle of an epoch, and maps the file, so 
 from __future__ import annotations
 
 from collections.abc import Generator
-
-import numpy as np
-from jaxtyping import UInt8
+from functools import partial
+from typing import Any
 
 from pipelines.bad_file import BadFile
+from pipelines.crop_rows import crop_rows
 from pipelines.ffcv.decode import RecordDecoder
 
 from ..read_ahead import read_steps
 from ..sources.plain import read_pixels, read_plain
-from ..step import StepPlan
+from ..step import Shown, StepPlan
 from .base import BackendConfig, Decoded
 from .decoded import cropped_steps
+from .rows import Pixels, crops_of, map_of, put_together
 
 
 class Ffcv:
@@ -34,24 +35,32 @@ class Ffcv:
 
     def open(self, epoch: int, step: int) -> Generator[Decoded, None, None]:
         """The steps of an epoch from ``step`` on."""
-        import torch
-
         if self._config.source.decoded:
             yield from cropped_steps(self._config, epoch, step)
             return
         for loaded in read_steps(self._config, epoch, step, self._load):
-            left = loaded.plan.augment if self._config.augments_on_device else None
-            yield Decoded(torch.from_numpy(np.stack(loaded.items)), loaded.plan, left)
+            yield put_together(loaded.plan, loaded.items, augmented=not self._config.augments_on_device)
 
     def close(self) -> None:
         """Nothing outlives an epoch."""
 
-    def _load(self, plan: StepPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        source, sample = self._config.source, int(plan.ids[row])
-        size = tuple(source.sizes[sample].tolist())
-        augment = None if self._config.augments_on_device else plan.augment
+    def _load(self, plan: StepPlan, row: int) -> list[Pixels]:
+        sample = int(plan.ids[row])
+        seen = {"map": map_of(self._config.source, sample), "image": self._pixels(sample)}
+        return crops_of(plan, row, partial(self._show, seen))
+
+    def _pixels(self, sample: int) -> Pixels:
+        source = self._config.source
         image = read_plain(source, sample)
+        if not isinstance(image, bytes):
+            return image
+        height, width = source.sizes[sample].tolist()
         try:
-            return self._decode(image, size, plan.crops, augment, row)
+            return self._decode(image, (height, width))
         except BadFile:  # a file is bad or not whoever looks at it, so Pillow has the last word
-            return self._decode(read_pixels(source, sample), size, plan.crops, augment, row)
+            return read_pixels(source, sample)
+
+    def _show(self, seen: dict[str, Any], shown: Shown, row: int) -> Pixels:
+        augment = None if self._config.augments_on_device else shown.augment
+        output: Pixels = crop_rows([seen[shown.of]], shown.crops.row(row), augment, row)[0]
+        return output

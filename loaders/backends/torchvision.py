@@ -7,17 +7,19 @@ there are no worker processes.
 from __future__ import annotations
 
 from collections.abc import Generator
-
-import numpy as np
-from jaxtyping import UInt8
+from functools import partial
+from typing import Any
 
 from mixops.kernels.augment.eager import augment_row
 from pipelines import pillow
 
+from ..array_limits import is_planes
 from ..read_ahead import read_steps
 from ..sources.plain import read_image
-from ..step import StepPlan
+from ..step import Shown, StepPlan
 from .base import BackendConfig, Decoded
+from .decoded import cropped_steps
+from .rows import Pixels, crops_of, map_of, put_together
 
 
 class Torchvision:
@@ -30,14 +32,22 @@ class Torchvision:
 
     def open(self, epoch: int, step: int) -> Generator[Decoded, None, None]:
         """The steps of an epoch from ``step`` on."""
-        import torch
-
+        if is_planes(self._config.source):  # no image of Pillow's
+            yield from cropped_steps(self._config, epoch, step)
+            return
         for loaded in read_steps(self._config, epoch, step, self._load):
-            yield Decoded(torch.from_numpy(np.stack(loaded.items)), loaded.plan)
+            yield put_together(loaded.plan, loaded.items, augmented=True)
 
     def close(self) -> None:
         """Nothing outlives an epoch."""
 
-    def _load(self, plan: StepPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
-        pixels = pillow.crop(read_image(self._config.source, int(plan.ids[row])), plan.crops, row)
-        return pixels if plan.augment is None else augment_row(pixels, plan.augment, row)
+    def _load(self, plan: StepPlan, row: int) -> list[Pixels]:
+        source, sample = self._config.source, int(plan.ids[row])
+        label_map = map_of(source, sample)
+        seen = {"image": read_image(source, sample), "map": None if label_map is None else pillow.from_pixels(label_map)}
+        return crops_of(plan, row, partial(_show, seen))
+
+
+def _show(seen: dict[str, Any], shown: Shown, row: int) -> Pixels:
+    pixels = pillow.crop(seen[shown.of], shown.crops, row)
+    return pixels if shown.augment is None else augment_row(pixels, shown.augment, row)

@@ -11,6 +11,7 @@ from .base import Opened, Source
 from .beton import BetonFile
 from .files import Files
 from .folder import Folder
+from .label_maps import LabelMaps
 from .lmdb_files import Lmdb
 from .recordio import RecordFiles
 from .registry import open_source
@@ -23,6 +24,7 @@ __all__ = [
     "BetonFile",
     "Files",
     "Folder",
+    "LabelMaps",
     "Lmdb",
     "Opened",
     "RecordFiles",

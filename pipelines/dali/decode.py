@@ -30,12 +30,17 @@ from .fork import forget_after_fork
 
 @dataclass(frozen=True, eq=False)
 class EncodedBatch:
-    """Images as DALI is given them, what becomes of them, and ``origin``, by which the caller knows them again."""
+    """Images as DALI is given them, what becomes of them, and ``origin``, by which the caller knows them again.
+
+    ``more`` are further crops of the same images, on the CPU and by pipelines of ``spill``; of each plan there may be a
+    multiple of the images' rows, the first crop of every image, then the second.
+    """
 
     images: Sequence[bytes]
     crops: CropPlan
     augment: AugmentPlan | None
     origin: Any
+    more: Sequence[tuple[CropPlan, AugmentPlan | None]] = ()
 
 
 class DecodeError(Exception):
@@ -49,7 +54,7 @@ class DecodeError(Exception):
 class DecodeOptions:
     """What a pipeline is built for: up to ``batch_size`` images, decoded on the CPU or, with ``device_id``, on a GPU.
 
-    ``spill`` is that of all crops. ``prefetch`` batches are worked on ahead.
+    ``spill`` is that of all crops; with it images are decoded whole. ``prefetch`` batches are worked on ahead.
     """
 
     batch_size: int
@@ -77,8 +82,8 @@ class DecodePipeline:
         """Take batches from ``batches`` until it ends."""
         self._source.batches = batches
 
-    def run(self, stream: torch.cuda.Stream | None = None) -> tuple[torch.Tensor, Any]:
-        """The next batch as uint8 (b, h, w, 3), ready on ``stream`` if it is on a GPU, and its origin.
+    def run(self, stream: torch.cuda.Stream | None = None) -> tuple[list[torch.Tensor], Any]:
+        """The next batch as uint8 (b, h, w, 3) for each of its plans, ready on ``stream`` if on a GPU, and its origin.
 
         Raises ``DecodeError``, or what the iterator raised once all batches before it have come out.
         """
@@ -97,10 +102,11 @@ class DecodePipeline:
             raise DecodeError(waiting[0], error) from error
         batch = waiting.popleft()
         if not self._on_cpu:
-            return torch.utils.dlpack.from_dlpack(images.as_tensor()), batch.origin
-        crops = batch.crops if self._spill else already_cut(batch.crops)
+            return [torch.utils.dlpack.from_dlpack(images.as_tensor())], batch.origin
         decoded = [images.at(i) for i in range(len(images))]
-        return torch.from_numpy(crop_rows(decoded, crops, batch.augment)), batch.origin
+        plans = [(batch.crops if self._spill else already_cut(batch.crops), batch.augment), *batch.more]
+        cropped = [crop_rows(decoded * (len(crops.flips) // len(decoded)), crops, augment) for crops, augment in plans]
+        return [torch.from_numpy(pixels) for pixels in cropped], batch.origin
 
     def finish(self) -> None:
         """Make ready for the next iterator, once all batches have come out."""

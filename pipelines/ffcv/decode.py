@@ -1,4 +1,4 @@
-"""JPEG files decoded as libffcv does it, cropped and resized with Pillow's arithmetic, one at a time.
+"""JPEG files decoded as libffcv does it, one at a time.
 
 That is one call of the TurboJPEG that libffcv is linked with, with its flags. libffcv's own function keeps 10 kB for each
 thread that ever called it, so the call is made with a decompressor that ends with its thread. It goes through ctypes, which
@@ -17,40 +17,25 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mixops.augment.crop_plan import CropPlan
-from mixops.augment.plan import AugmentPlan
-
 from ..bad_file import BadFile
-from ..crop_rows import crop_rows
 
 _RGB, _FAST_DCT, _NO_REALLOC = 0, 2048, 1024  # turbojpeg.h: TJPF_RGB, TJFLAG_FASTDCT, TJFLAG_NOREALLOC
 
 
 class RecordDecoder:
-    """Decodes, crops and resizes images of up to the largest of ``sizes``; any number of threads may call it."""
+    """Decodes images of up to the largest of ``sizes``; any number of threads may call it."""
 
     def __init__(self, sizes: Int64[np.ndarray, "n 2"]) -> None:
         self._largest = 3 * int(sizes.prod(1).max())  # bytes
         self._library = turbojpeg()
         self._scratch = threading.local()
 
-    def __call__(
-        self,
-        image: bytes | UInt8[np.ndarray, "h w 3"],
-        size: tuple[int, int],
-        crops: CropPlan,
-        augment: AugmentPlan | None,
-        row: int,
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """A JPEG file, or pixels, of ``size`` (height, width) as row ``row`` of the plans shows it. Raises ``BadFile``."""
-        if isinstance(image, bytes):
-            pixels = self._memory()[: 3 * size[0] * size[1]].reshape(*size, 3)
-            if self._decompressor()(image, *size, pixels):
-                raise BadFile("libffcv cannot decode it")
-        else:
-            pixels = image
-        output: UInt8[np.ndarray, "h w 3"] = crop_rows([pixels], crops.row(row), augment, row)[0]
-        return output
+    def __call__(self, image: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+        """A JPEG file of ``size`` (height, width), in memory that its thread's next call overwrites. Raises ``BadFile``."""
+        pixels: UInt8[np.ndarray, "h w 3"] = self._memory()[: 3 * size[0] * size[1]].reshape(*size, 3)
+        if self._decompressor()(image, *size, pixels):
+            raise BadFile("libffcv cannot decode it")
+        return pixels
 
     def _decompressor(self) -> Decompressor:
         """This thread's decompressor."""

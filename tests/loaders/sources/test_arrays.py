@@ -11,7 +11,16 @@ import torch
 
 from loaders import ImageLoader
 from loaders.sources import Arrays
-from mixops import MixUp, PaddedRandomCrop
+from mixops import (
+    CutMix,
+    MixUp,
+    OptimalMatching,
+    PaddedRandomCrop,
+    RandomErasing,
+    RandomResizedCrop,
+    TrivialAugmentWide,
+    mix_images,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8)
 LABELS = np.arange(10) % 3
@@ -110,3 +119,129 @@ def test_nothing_is_decoded(backend: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(ffcv.RecordDecoder, "__call__", refused)
     with ImageLoader(Arrays(PIXELS, LABELS), backend=backend, batch_size=5, size=6, device="cpu") as loader:
         assert len(list(loader)) == 2
+
+
+BACKENDS = ("dali", "torchvision", "ffcv")
+MODULES = {"dali": "nvidia.dali", "torchvision": "PIL", "ffcv": "ffcv"}
+
+
+def batches(source: Arrays, backend: str, **options: Any) -> list[Any]:
+    pytest.importorskip(MODULES[backend])
+    defaults: dict[str, Any] = {"batch_size": 4, "crop": PaddedRandomCrop(2), "device": "cpu", "mixer": CutMix(), "seed": 3}
+    with ImageLoader(source, backend=backend, **defaults | options) as loader:
+        return list(loader)
+
+
+@pytest.mark.parametrize("crop", [PaddedRandomCrop(2), RandomResizedCrop(interpolation="bicubic")], ids=repr)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "augment", [None, [TrivialAugmentWide(), RandomErasing(0.5, value="pixel")]], ids=["plain", "augmented"]
+)
+def test_what_is_kept_on_a_device_is_cut_out_there(
+    backend: str, crop: Any, augment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device of this test is the CPU, by the operations that run on any."""
+    expected = batches(Arrays(PIXELS, LABELS), backend, size=8, crop=crop, augment=augment)
+    kept = Arrays(torch.from_numpy(PIXELS), torch.from_numpy(LABELS), device="cpu")
+    assert isinstance(kept.images, torch.Tensor) and kept.device == torch.device("cpu")
+    if backend != "torchvision":  # the reference, which reads image by image
+        monkeypatch.setattr(Arrays, "read", lambda *_: pytest.fail("was brought to the host"))
+    for (images, targets), (right, right_targets) in zip(
+        batches(kept, backend, size=8, crop=crop, augment=augment), expected, strict=True
+    ):
+        assert torch.equal(images, right) and torch.equal(targets, right_targets)
+
+
+def test_grey_images_have_three_channels_on_a_device_too() -> None:
+    for crop in (PaddedRandomCrop(1), RandomResizedCrop()):
+        options: dict[str, Any] = {"size": 8, "crop": crop, "mean": None, "std": None, "dtype": torch.uint8}
+        for images, _ in batches(Arrays(PIXELS[..., 0], LABELS, device="cpu"), "ffcv", **options):
+            assert images.shape[1] == 3 and torch.equal(images[:, :1].expand_as(images), images)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
+def test_planes_are_cut_out_and_mixed(backend: str, device: Any, dtype: Any) -> None:
+    """Spectrograms: a window in time, nothing mirrored or resized, mixed as images are."""
+    planes = np.random.default_rng(2).normal(20, 40, (10, 2, 6, 15)).astype(dtype)
+    source = Arrays(planes, LABELS, layout="NCHW", device=device)
+    options: dict[str, Any] = {"size": (6, 9), "mean": (0.5, 0.4), "std": (0.25, 0.2), "crop": None, "mixer": MixUp()}
+    pytest.importorskip(MODULES[backend])
+    with ImageLoader(source, backend=backend, batch_size=5, device="cpu", **options) as loader:
+        assert "(5, 2, 6, 9)" in repr(loader)
+        for step, (images, targets) in enumerate(loader):
+            plan = loader.draw(0, step)
+            assert not plan.flips.any()
+            cut = np.stack(
+                [planes[i, :, :, left : left + 9] for i, left in zip(plan.ids, plan.windows[:, 1].astype(int), strict=True)]
+            )
+            expected = mix_images(torch.from_numpy(cut), plan.mix, mean=(0.5, 0.4), std=(0.25, 0.2), dtype=torch.float32)
+            torch.testing.assert_close(images, expected)
+            assert targets.shape == (5, 3)
+        assert len({*plan.windows[:, 1].tolist()}) > 1
+    whole = {"size": (4, 8), "mean": None, "std": None, "mixer": None, "batch_size": 10, "split": "val", "crop": None}
+    ((images, labels),) = batches(source, backend, **whole)
+    expected = torch.from_numpy(planes[:, :, 1:5, 4:12].astype(np.float32)) / (255 if dtype == np.uint8 else 1)
+    torch.testing.assert_close(images, expected)
+    assert labels.tolist() == LABELS.tolist()
+
+
+def test_planes_meet_a_transform_and_a_matching() -> None:
+    planes = np.random.default_rng(2).normal(0, 1, (8, 1, 4, 6)).astype(np.float32)
+    options: dict[str, Any] = {"size": (4, 6), "mean": None, "std": None, "batch_size": 8, "crop": None}
+    mixer = MixUp(matching=OptimalMatching(k=2))
+    source = Arrays(planes, LABELS[:8], layout="NCHW")
+    ((images, _),) = batches(source, "ffcv", mixer=mixer, transform=lambda x, generator: x.neg(), **options)
+    with ImageLoader(source, backend="ffcv", device="cpu", seed=3, mixer=mixer, **options) as loader:
+        turned = -torch.from_numpy(planes)[loader.draw(0, 0).ids]
+        torch.testing.assert_close(images, mix_images(turned, loader.plan(0, 0, turned)))
+
+
+PLANES = np.zeros((4, 2, 6, 9), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ({"device": "cpu"}, {"split": "val"}, None),
+        ({"device": "meta"}, {}, "device must be that of the arrays, meta, got cpu"),
+        ({"layout": "NCHW"}, {"crop": RandomResizedCrop()}, r"crop must resize nothing for planes \(c, h, w\)"),
+        ({"layout": "NCHW"}, {"augment": TrivialAugmentWide()}, r"augment must be None for planes \(c, h, w\)"),
+        ({"layout": "NCHW"}, {"augment": "rand-m9"}, r"augment must be None for planes \(c, h, w\)"),
+        ({"layout": "NCHW"}, {"mean": (0.5,) * 3, "std": (0.5,) * 3}, "mean must have one value or one a channel, 2, got 3"),
+        ({"layout": "NCHW"}, {"dtype": torch.uint8}, "dtype must be floating for planes of float32"),
+        ({"layout": "NCHW"}, {"size": (7, 9)}, r"size must be at most that of the padded images, \[6, 9\]"),
+        ({"layout": "NCHW"}, {"size": (7, 9), "split": "val"}, r"size must be at most that of the images, \[6, 9\]"),
+        ({"layout": "NCHW"}, {"flip": 0.5}, None),
+    ],
+)
+def test_what_makes_no_sense_is_refused(source: dict[str, Any], options: dict[str, Any], message: str | None) -> None:
+    planes = "layout" in source
+    arrays = Arrays(PLANES if planes else PIXELS[:4], LABELS[:4], **source)
+    plain: dict[str, Any] = {"size": (6, 9), "mean": None, "std": None} if planes else {"size": 8}
+    options = {"backend": "torchvision", "batch_size": 2, "device": "cpu"} | plain | options
+    if message is None:
+        ImageLoader(arrays, **options).close()
+        return
+    with pytest.raises(ValueError, match=message):
+        ImageLoader(arrays, **options)
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        (
+            PLANES.astype(int),
+            {"layout": "NCHW"},
+            "images must be one of uint8, float16, float32 under layout='NCHW', got int64",
+        ),
+        (PLANES[0], {"layout": "NCHW"}, r"images must be of shape \(n, c, h, w\) under layout='NCHW', got \(2, 6, 9\)"),
+        (PLANES, {"layout": "CHW"}, "layout must be 'NHWC' or 'NCHW', got 'CHW'"),
+        (PIXELS[:4], {"device": "nowhere"}, "device must be one that there is"),
+        (PIXELS[:4], {"device": 1.5}, "device must be 'cpu', 'cuda', a torch.device or None"),
+    ],
+)
+def test_errors_of_planes_and_devices(images: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        Arrays(images, LABELS[:4], **options)

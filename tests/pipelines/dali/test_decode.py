@@ -48,7 +48,7 @@ def test_pixels_are_the_windows_of_the_images(spill: bool) -> None:
     for _ in range(2):
         pipe.start(iter([batch(0, 3, spill), batch(3, 5, spill)]))
         for first, last in ((0, 3), (3, 5)):
-            pixels, origin = pipe.run()
+            (pixels,), origin = pipe.run()
             assert origin == (first, last)
             np.testing.assert_array_equal(pixels, wanted(first, last, spill))
         pipe.finish()
