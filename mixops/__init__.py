@@ -37,6 +37,7 @@ from .mixers.mixup import MixUp
 from .mixers.multi.dirichlet import DirichletMixUp
 from .mixers.multi.zeta import ZetaMixUp
 from .mixers.registry import parse_mixer
+from .mixers.resizemix import ResizeMix
 from .mixers.saliency.co_mixup import CoMixUp
 from .mixers.saliency.gradient import gradient_saliency
 from .mixers.saliency.puzzle import PuzzleMix
@@ -76,6 +77,7 @@ __all__ = [
     "RandomGrayscale",
     "RandomResizedCrop",
     "RandomSolarize",
+    "ResizeMix",
     "ResizeRandomCrop",
     "Sinkhorn",
     "Squash",

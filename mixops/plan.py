@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
 from .masks import constant_masks, dense_masks
 from .plan_checks import check_plan
@@ -38,6 +38,7 @@ _DTYPES: dict[str, dict[str, Any]] = {  # of a plan's arrays, by the kind of num
     "moves": {"i": np.int32},
 }
 _MORE: dict[str, dict[str, Any]] = {"rows": {"i": np.int64}, "weight": {"f": np.float64}, "masks": {"f": np.float32}}
+FLAGS = ("inset",)  # of rows; a plan that has none says None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,8 @@ class MixPlan:
     are 0 or 1 everywhere, and ``params`` is then unused. ``moves``, where given, says for each output which block of the
     own (0) and of the partner image (1) is shown at each block of a square grid (puzzle-mix's transport). ``more``, where
     given, holds rows of several sources; ``partner``, ``weight`` and ``params`` are then those of the first two, and moves
-    theirs, too.
+    theirs, too. ``inset``, where given, says which rows show their partner whole, made small, in the box of each output's
+    nine floats (ResizeMix), and not what the partner has at that place.
 
     Weights and masks are in [0, 1]. Raises ``ValueError`` or ``TypeError`` naming the field for numbers out of range, that
     are none, or of another dtype; only ``dense`` of bool or of other floats is converted.
@@ -65,6 +67,7 @@ class MixPlan:
     dense: Float32[np.ndarray, "b k h w"] | UInt8[np.ndarray, "b k h w"] | None = None
     moves: Int32[np.ndarray, "b k 2 blocks"] | None = None
     more: PlanSources | None = None
+    inset: Bool[np.ndarray, " b"] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.dense, np.ndarray) and self.dense.dtype.kind in "fb" and self.dense.dtype != np.float32:
@@ -108,7 +111,9 @@ class MixPlan:
 
     @property
     def constant(self) -> bool:
-        """Whether every mask has one value, so that it fits inputs of any shape."""
+        """Whether every mask has one value and nothing has a place, so that it fits inputs of any shape."""
+        if self.inset is not None:
+            return False
         if self.more is not None:
             return self.more.constant and self.moves is None
         return self.dense is None and self.moves is None and not self.params[..., 1].any()
@@ -142,6 +147,7 @@ class MixPlan:
             dense=None if self.dense is None else self.dense[:count],
             moves=None if self.moves is None else self.moves[:count],
             more=None if self.more is None else self.more.of_rows(slice(count)),
+            **{name: flags[:count] for name in FLAGS if (flags := getattr(self, name)) is not None},
         )
 
     def accuracy(self, logits: Any, labels: Any) -> float:
@@ -171,6 +177,7 @@ class MixPlan:
         fields: dict[str, Any] = {name: None if array is None else array.tolist() for name, array in arrays.items()}
         if self.more is not None:
             fields["more"] = {name: getattr(self.more, name).tolist() for name in _MORE}
+        fields |= {name: flags.astype(int).tolist() for name in FLAGS if (flags := getattr(self, name)) is not None}
         return json.dumps({"version": _VERSION, "height": self.height, "width": self.width, **fields})
 
     @classmethod
@@ -184,7 +191,7 @@ class MixPlan:
         names = {"version", "height", "width", *_DTYPES}
         if not isinstance(fields, dict) or fields.get("version") != _VERSION:
             raise ValueError(f"text must be a plan of version {_VERSION} written by to_json, got {shown(text)}")
-        if fields.keys() - {"more"} != names:
+        if fields.keys() - {"more", *FLAGS} != names:
             raise ValueError(f"text must have the keys {', '.join(sorted(names))}, got {shown(sorted(fields))}")
         try:
             arrays: dict[str, Any] = {name: _from_lists(name, fields[name], kinds) for name, kinds in _DTYPES.items()}
@@ -195,6 +202,8 @@ class MixPlan:
                     raise ValueError(f"more must have the keys {', '.join(_MORE)}, got {shown(told)}")
                 parts: dict[str, Any] = {name: _from_lists(name, told[name], kinds) for name, kinds in _MORE.items()}
                 more = PlanSources(**parts)
+            for name in fields.keys() & set(FLAGS):
+                arrays[name] = _from_lists(name, fields[name], {"i": np.bool_})
             return cls(**arrays, height=fields["height"], width=fields["width"], more=more)
         except (ValueError, TypeError) as error:
             raise ValueError(f"text must be a plan written by to_json, but {error}") from error
@@ -236,13 +245,24 @@ def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
         dense = np.concatenate([plan.dense if binary else plan.mask().astype(np.float32) for plan in plans])
     if first.moves is not None:
         moves = np.concatenate([plan.moves for plan in plans if plan.moves is not None])
+    flags: dict[str, Any] = {name: np.concatenate(found) for name in FLAGS if (found := flags_of(plans, name))}
     return MixPlan(
         partner=np.concatenate([plan.partner + start for plan, start in zip(plans, starts, strict=True)]),
         weight=np.concatenate([plan.weight for plan in plans]),
         lam=np.concatenate([plan.lam for plan in plans]),
         params=np.concatenate([plan.params for plan in plans]),
-        height=first.height, width=first.width, dense=dense, moves=moves, more=more,
+        height=first.height, width=first.width, dense=dense, moves=moves, more=more, **flags,
     )  # fmt: skip
+
+
+def flags_of(plans: Sequence[MixPlan], name: str) -> list[Bool[np.ndarray, " b"]]:
+    """A flag of the rows of each plan, False where a plan does not say it; none at all where no plan does."""
+    found = [getattr(plan, name) for plan in plans]
+    if all(flags is None for flags in found):
+        return []
+    return [
+        np.zeros(plan.batch_size, np.bool_) if flags is None else flags for plan, flags in zip(plans, found, strict=True)
+    ]
 
 
 def _concatenate_sources(plans: Sequence[MixPlan], starts: Int64[np.ndarray, " plans"]) -> PlanSources:

@@ -1,6 +1,7 @@
 """What a plan must be, looked at where one is made: a kernel reads what a plan says without asking again.
 
     weight, lam, v0, v0 + dv, dense in [0, 1];   partner in [0, b), moves in [0, blocks);   a >= 0, everything finite
+    inset rows:  y0, y1, x0, x1 whole,  0 <= y0 <= y1 <= height,  0 <= x0 <= x1 <= width
 
 A window between 0 and 1 (``a`` >= 0) takes the mask from v0 to v0 + dv, so that the two bound it. A plan of 256 pairs is
 looked at in some 20 us, little beside what drawing it takes: what can be is gathered and reduced at once, for a reduction of
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from .masks import DV, FLOATS, V0, Y0, A
+from .masks import DV, FLOATS, V0, X0, X1, Y0, Y1, A
 from .plan_sources import Plan, PlanSources
 from .runtime.checks import MOST, check_count, check_field, shown
 
@@ -29,9 +30,11 @@ class PlanFields(Plan, Protocol):
     def dense(self) -> Any: ...
     @property
     def moves(self) -> Any: ...
+    @property
+    def inset(self) -> Any: ...
 
 
-_INT64, _INT32, _UINT8 = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8)
+_INT64, _INT32, _UINT8, _BOOL = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8), np.dtype(np.bool_)
 _FLOAT64, _FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 
 
@@ -54,6 +57,22 @@ def check_plan(plan: PlanFields) -> None:
         _check_more(plan, b, k)
     _check_indices("partner", plan.partner, b)
     _check_masks(plan.weight, plan.lam, plan.params)
+    if plan.inset is not None:
+        _check_insets(plan, b)
+
+
+def _check_insets(plan: PlanFields, b: int) -> None:
+    """What is shown whole has a place: a box of whole pixels inside the image."""
+    check_field("inset", plan.inset, (_BOOL,), (b,))
+    boxes = plan.params[plan.inset]
+    for low, high, side in ((Y0, Y1, plan.height), (X0, X1, plan.width)):
+        first, last = boxes[..., low], boxes[..., high]
+        inside = (first >= 0) & (first <= last) & (last <= side) & (first % 1 == 0) & (last % 1 == 0)
+        if not inside.all():
+            raise ValueError(
+                f"params must have boxes of whole pixels inside {plan.height}x{plan.width} in rows of inset, "
+                f"got edges {first[~inside][0]} and {last[~inside][0]}"
+            )
 
 
 def _check_more(plan: PlanFields, b: int, k: int) -> None:

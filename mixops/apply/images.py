@@ -1,8 +1,8 @@
 """Applies a plan to pixels: blend, normalise, cast and lay out in one pass, on whatever device the images are.
 
 The one place where a kernel is chosen: Triton on CUDA, numba on CPU, plain torch for dtypes and shapes that those do not
-take, for images that need a gradient, and for moved blocks. uint8 images are scaled by 1/255 when the result is floating
-and stay uint8, rounded half to even, when it is not.
+take, for images that need a gradient, for moved blocks and, on CUDA, for images that are shown whole in a box. uint8 images
+are scaled by 1/255 when the result is floating and stay uint8, rounded half to even, when it is not.
 """
 
 from __future__ import annotations
@@ -172,6 +172,8 @@ def _obstacle(backend: str, images: Tensor, plan: MixPlan, dtype: torch.dtype) -
     """What a fused kernel cannot do of what is asked for."""
     if plan.moves is not None:
         return "plans that move blocks"
+    if plan.inset is not None and (backend == "triton" or plan.more is not None):
+        return "plans that show images whole in a box" + (" in rows of several sources" if backend == "numba" else "")
     if not plan.constant and images.ndim not in (3, 4):
         return f"images of {images.ndim} axes under masks that vary"
     if not images.numel():

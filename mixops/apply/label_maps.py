@@ -21,6 +21,7 @@ from ..plan import MixPlan
 from ..runtime.checks import check_array, check_count, check_type
 from ..runtime.devices import to_device
 from ..runtime.uncompiled import uncompiled
+from .insets import show_insets
 
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
@@ -74,7 +75,7 @@ def _mix_several(maps: Tensor, plan: MixPlan, classes: int | None, ignore: int |
     shape = (-1, plan.interpolations, *[-1] * (maps.ndim - 1))
     rows = to_device(np.ascontiguousarray(plan.more.rows.T), maps.device)
     sources = [maps[row][:, None].expand(shape) for row in rows]
-    if plan.moves is not None:
+    if plan.moves is not None or plan.inset is not None:
         sources[:2] = _sources(maps, plan)
     masks = to_device(np.ascontiguousarray(plan.more.dense(*maps.shape[-2:])), maps.device)  # (b, k, s, h, w)
     if maps.is_floating_point():
@@ -108,18 +109,20 @@ def _add_share(soft: Tensor, labels: Tensor, share: Tensor, ignore: int | None) 
 
 
 def _sources(maps: Shaped[Tensor, "b ..."], plan: MixPlan) -> tuple[Tensor, Tensor]:
-    """The maps of the row and of its partner for each output, (b, k, ...), blocks moved as the plan moves them."""
+    """The maps of the row and of its partner for each output, (b, k, ...), moved and shown whole as the plan says."""
     first, second = (to_device(np.ascontiguousarray(plan.sources[:, j]), maps.device) for j in (0, 1))
-    if plan.moves is None:
-        shape = (-1, plan.interpolations, *[-1] * (maps.ndim - 1))
-        return maps[first][:, None].expand(shape), maps[second][:, None].expand(shape)
-    from .moves import move_blocks
+    shape = (-1, plan.interpolations, *[-1] * (maps.ndim - 1))
+    own, other = maps[first][:, None].expand(shape), maps[second][:, None].expand(shape)
+    if plan.moves is not None:
+        from .moves import move_blocks
 
-    moves = to_device(plan.moves, maps.device)  # (b, k, 2, blocks)
-    own, other = (
-        torch.stack([move_blocks(source, moves[:, k, side]) for k in range(plan.interpolations)], 1)
-        for side, source in enumerate((maps[first], maps[second]))
-    )
+        moves = to_device(plan.moves, maps.device)  # (b, k, 2, blocks)
+        own, other = (
+            torch.stack([move_blocks(source[:, k], moves[:, k, side]) for k in range(plan.interpolations)], 1)
+            for side, source in enumerate((own, other))
+        )
+    if plan.inset is not None:
+        other = torch.stack([show_insets(other[:, k], plan, k) for k in range(plan.interpolations)], 1)
     return own, other
 
 

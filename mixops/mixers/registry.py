@@ -57,13 +57,19 @@ class Entry:
         return _call(f"{self.name}({self.pictured})")
 
 
-_SWITCHED = ("[MixUp(), CutMix(), GMix()], [1, 2, 1]", "[FMix(), GMix()]", "[ZetaMixUp(), CutMix()]")
+_SWITCHED = (
+    "[MixUp(), CutMix(), GMix()], [1, 2, 1]",
+    "[FMix(), GMix()]",
+    "[ZetaMixUp(), CutMix()]",
+    "[ResizeMix(), HMix()]",
+)
 REGISTRY = (
     Entry("mixup.MixUp"),
     Entry("cutmix.CutMix", ("", "centre='saliency'")),
     Entry("hmix.HMix", ("", "r=0", "r=1.0", "r=Beta(0.5)", "convention='paper'", "r=1, convention='paper'"), "1.0, r=0.75"),
     Entry("gmix.GMix", ("", "convention='paper'")),
     Entry("fmix.FMix"),
+    Entry("resizemix.ResizeMix", ("",), "(0.5, 0.8)"),
     Entry("multi.zeta.ZetaMixUp", ("", "ranks=3"), "1.8"),
     Entry("multi.dirichlet.DirichletMixUp", ("", "sources=2")),
     Entry("saliency.puzzle.PuzzleMix", ("", "transport=False", "saliency='spectral'")),

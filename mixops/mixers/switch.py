@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from ..masks import dense_masks
-from ..plan import MixPlan
+from ..plan import FLAGS, MixPlan, flags_of
 from ..plan_sources import PlanSources, sources_of
 from ..runtime.checks import check_numbers, check_sequence, set_fields
 from .base import APPLY, CHOICE, Mixer, Pairs
@@ -97,7 +97,8 @@ def _choose(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"], partner: 
         np.stack([getattr(plan, name) for plan in plans])[choice, rows] for name in ("lam", "weight", "params")
     )
     size = plans[0].height, plans[0].width
-    return MixPlan(partner, weight, lam, params, *size, _choose_dense(plans, choice), _choose_moves(plans, choice))
+    parts = _choose_dense(plans, choice), _choose_moves(plans, choice)
+    return MixPlan(partner, weight, lam, params, *size, *parts, **_choose_flags(plans, choice))
 
 
 def _choose_sources(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> MixPlan:
@@ -109,7 +110,10 @@ def _choose_sources(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -
     parts = (np.stack([getattr(part, name) for part in found])[choice, rows] for name in ("rows", "weight", "masks"))
     size = {"height": plans[0].height, "width": plans[0].width}
     plan = MixPlan.of_sources(PlanSources(*parts), **size, moves=_choose_moves(plans, choice))
-    return replace(plan, lam=np.stack([plan.lam for plan in plans])[choice, rows])
+    flags = _choose_flags(plans, choice)
+    names = ("lam", "params") if "inset" in flags else ("lam",)  # what is inset has its box in the nine floats
+    chosen = {name: np.stack([getattr(plan, name) for plan in plans])[choice, rows] for name in names}
+    return replace(plan, **chosen, **flags)
 
 
 def _choose_dense(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b k h w"] | None:
@@ -121,6 +125,12 @@ def _choose_dense(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> 
         mine = choice == i
         dense[mine] = dense_masks(plan.params[mine], plan.height, plan.width) if plan.dense is None else plan.dense[mine]
     return dense
+
+
+def _choose_flags(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> dict[str, Any]:
+    """The flags of the rows that any plan says."""
+    rows = np.arange(len(choice))
+    return {name: np.stack(found)[choice, rows] for name in FLAGS if (found := flags_of(plans, name))}
 
 
 def _choose_moves(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> Int32[np.ndarray, "b k 2 blocks"] | None:

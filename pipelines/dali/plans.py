@@ -33,8 +33,8 @@ class PlanSource:
     with a true partial batch. ``steps_per_epoch``, in the place of ``epoch_size``, is for batches that are always full.
     ``first_epoch`` is that of a new pipeline, for runs that resume without DALI's checkpoints.
 
-    Raises ``ValueError`` or ``TypeError`` naming the argument, also for mixers that need saliency or mix more than two
-    images a row, and for metrics that are functions: none of them is said in DALI's operators.
+    Raises ``ValueError`` or ``TypeError`` naming the argument, also for mixers that need saliency, mix more than two images
+    a row or resize them, and for metrics that are functions: none of them is said in DALI's operators.
     """
 
     mixer: Mixer
@@ -72,11 +72,13 @@ class PlanSource:
         for name in ("epoch_size", "steps_per_epoch"):
             if getattr(self, name) is not None:
                 set_fields(self, **{name: check_count(name, getattr(self, name), 1, 2**63 - 1)})
-        if self._draw(Key(), 1).more is not None:
-            raise ValueError(
-                f"mixer must mix two images a row in a DALI pipeline, got {self.mixer!r}: mix more where the images come "
-                "out, by mixer(images, labels, num_classes=...), or in an ImageLoader"
-            )
+        drawn = self._draw(Key(), 1)
+        for must, asked in (("mix two images a row", drawn.more), ("leave partners as large as they are", drawn.inset)):
+            if asked is not None:
+                raise ValueError(
+                    f"mixer must {must} in a DALI pipeline, got {self.mixer!r}: mix where the images come out, by "
+                    "mixer(images, labels, num_classes=...), or in an ImageLoader"
+                )
         matching = self.mixer.matching
         if matching is None or matching.k == 1:
             return

@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import reference
 
-from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch, mix_images
+from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, ResizeMix, Switch, mix_images
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MIXERS = (MixUp(), CutMix(), HMix(), GMix(), FMix(), Switch([MixUp(), CutMix()], interpolations=2), GMix(interpolations=3))
+MIXERS = (
+    MixUp(), CutMix(), HMix(), GMix(), FMix(), Switch([MixUp(), CutMix()], interpolations=2), GMix(interpolations=3),
+    ResizeMix((0.3, 0.9), interpolations=2),
+)  # fmt: skip
 # one unit in the last place of values up to 4, over two
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 

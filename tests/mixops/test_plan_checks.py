@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixops import CutMix, FMix, GMix, HMix, Key, MixPlan, MixUp, Switch
-from mixops.masks import CY, DV, V0, Y0, A
+from mixops.masks import CY, DV, V0, X1, Y0, Y1, A
 from mixops.plan_checks import _within_one
 
 B, K, H, W = 4, 2, 6, 8
 NAN, INF = float("nan"), float("inf")
+INSET = np.ones(B, np.bool_)
 
 
 def plan(**changes):
@@ -86,6 +87,12 @@ def test_weights_are_fractions(name, value):
         ({"moves": moves(0, blocks=4)[..., :0]}, ValueError, r"moves must have shape \(4, 2, 2, 1\), got \(4, 2, 2, 0\)"),
         ({"moves": moves(0, blocks=9)}, ValueError, "moves must have 6x8 pixels in whole blocks, got 3 x 3 blocks"),
         ({"moves": moves(0, dtype=np.int64)}, TypeError, "moves must be a NumPy array of int32"),
+        ({"inset": np.ones(B, np.uint8)}, TypeError, "inset must be a NumPy array of bool, got a uint8 array"),
+        ({"inset": np.ones(3, np.bool_)}, ValueError, r"inset must have shape \(4,\), got \(3,\)"),
+        ({"inset": INSET, "params": params(Y0, 1.5)}, ValueError, "params must have boxes of whole pixels inside 6x8 in "
+         "rows of inset, got edges 1.5 and "),
+        ({"inset": INSET, "params": params(X1, 9)}, ValueError, "params must have boxes of whole pixels inside 6x8"),
+        ({"inset": INSET, "params": params(Y1, -1)}, ValueError, "params must have boxes of whole pixels inside 6x8"),
         ({"height": 0}, ValueError, "height must be at least 1, got 0"),
         ({"width": 2**24 + 1}, ValueError, "width must be at most 16777216, got 16777217"),
         ({"width": 8.0}, TypeError, "width must be an integer, got 8.0"),

@@ -31,11 +31,14 @@ def beyond(x):  # type: ignore[no-untyped-def]
 
 
 def hostile(plan: MixPlan, step: int) -> MixPlan:
-    """The plan with borders and centres anywhere: outside, in the wrong order, on the last pixel."""
+    """The plan with borders and centres anywhere that a plan allows: outside, in the wrong order, on the last pixel."""
     rng = np.random.default_rng(step)
     params = plan.params.copy()
     for place in (Y0, Y1, X0, X1, CY, CX):
         params[..., place] = rng.choice([*PLACES, plan.height, plan.width, plan.height - 1], params.shape[:2])
+    if plan.inset is not None:  # plans refuse to show an image whole in any box that is not inside
+        for low, high, side in ((Y0, Y1, plan.height), (X0, X1, plan.width)):
+            params[..., [low, high]] = np.sort(rng.integers(0, side + 1, (*params.shape[:2], 2)), 2)
     return replace(plan, params=params)
 
 

@@ -54,6 +54,22 @@ class Facts:
     paths: bool = True
 
 
+class ResizeLaw:
+    """The own share 1 - tau^2 of ResizeMix, tau uniform between two scales."""
+
+    def __init__(self, alpha: float) -> None:
+        self.low, self.high = scales(alpha)
+
+    def cdf(self, lam: Any) -> Any:
+        """The share of draws that are less."""
+        return np.clip((self.high - np.sqrt(1 - np.asarray(lam))) / (self.high - self.low), 0, 1)
+
+
+def scales(alpha: float) -> tuple[float, float]:
+    """What ResizeMix has in the place of alpha: a range that is the wider, the larger alpha is."""
+    return 0.1, 0.1 + 0.8 * alpha / (1 + alpha)
+
+
 BOTH = (True, True)
 _hmix = reference.hmix_mask
 # CutMix at lambda = 0 shows the partner in a box as large as the image around a centre anywhere, clipped, as its authors do;
@@ -73,11 +89,13 @@ FACTS: dict[str, Facts] = {
     "PuzzleMix()": Facts(None, BOTH, grid=2),
     "PuzzleMix(transport=False)": Facts(None, BOTH, grid=2),
     "PuzzleMix(saliency='spectral')": Facts(None, BOTH, grid=2),
+    "ResizeMix()": Facts(law=ResizeLaw),
     "ZetaMixUp()": Facts(exact=True, law=None),
     "ZetaMixUp(ranks=3)": Facts(exact=True, law=None),
     "DirichletMixUp()": Facts(exact=True, law=lambda alpha: stats.beta(alpha, 2 * alpha)),
     "DirichletMixUp(sources=2)": Facts(exact=True),
     "Switch([ZetaMixUp(), CutMix()])": Facts(law=None),
+    "Switch([ResizeMix(), HMix()])": Facts(law=None),
     "CoMixUp(saliency='spectral')": Facts(grid=4, law=None, paths=False),
     "CoMixUp()": Facts(grid=4, law=None, paths=False),
 }
@@ -123,6 +141,8 @@ def shaped(mixer: Mixer, alpha: float, label: str) -> Mixer:
     """A mixer with ``alpha``, or what it has in its place, and ``label`` where it has a choice."""
     names = {field.name for field in fields(mixer)}
     options: dict[str, Any] = {"alpha" if "alpha" in names else "gamma": alpha}
+    if "scale" in names:
+        options = {"scale": scales(alpha)}
     return mixer.replace(**options, **({"label": label} if "label" in names else {}))
 
 
@@ -307,7 +327,7 @@ def units_are_what_draw_says(case: Case, s: Setting, plan: MixPlan) -> None:
 def key_is_all_there_is(case: Case, s: Setting, plan: MixPlan) -> None:
     """The same key gives the same plan from an equal mixer, bit for bit, whatever else was drawn in between."""
     again = s.plan(case)
-    for name in ("partner", "weight", "lam", "params", "dense", "moves", "sources", "weights"):
+    for name in ("partner", "weight", "lam", "params", "dense", "moves", "inset", "sources", "weights"):
         np.testing.assert_array_equal(getattr(again, name), getattr(plan, name))
 
 
@@ -318,7 +338,7 @@ def json_keeps_every_bit(case: Case, s: Setting, plan: MixPlan) -> None:
     assert (back.more is None) == (plan.more is None)
     if plan.more is not None:
         np.testing.assert_array_equal(back.more.masks, plan.more.masks)
-    for name in ("partner", "weight", "lam", "params", "dense", "moves", "sources", "weights"):
+    for name in ("partner", "weight", "lam", "params", "dense", "moves", "inset", "sources", "weights"):
         there, here = getattr(back, name), getattr(plan, name)
         assert (there is None) == (here is None)
         if here is not None:

@@ -1,8 +1,8 @@
 """The only oracle: what a plan means, in slow and obvious float64 loops.
 
 Nothing here calls the code under test. A plan is read as data: ``partner``, ``weight``, ``params``, ``dense``, ``moves``,
-``height`` and ``width``. The masks of the mixers are written from the formulas of their papers and of their authors' code,
-with lambda and the centre given.
+``inset``, ``height`` and ``width``. The masks of the mixers are written from the formulas of their papers and of their
+authors' code, with lambda and the centre given.
 """
 
 from __future__ import annotations
@@ -47,6 +47,23 @@ def moved(image: np.ndarray, source: np.ndarray) -> np.ndarray:
     return out
 
 
+def inset(image: np.ndarray, box: Any) -> np.ndarray:
+    """An image (..., h, w) that is shown whole, by its nearest pixels, inside the box of nine floats."""
+    out = image.copy()
+    y0, y1, x0, x1 = (int(edge) for edge in box[2:6])
+    h, w = image.shape[-2:]
+    for y, x in product(range(y0, y1), range(x0, x1)):
+        out[..., y, x] = image[..., (y - y0) * h // (y1 - y0), (x - x0) * w // (x1 - x0)]
+    return out
+
+
+def _shown(image: np.ndarray, plan: Any, i: int, k: int, signals: bool) -> np.ndarray:
+    """The partner of row i as output k shows it."""
+    if plan.inset is None or not plan.inset[i]:
+        return image
+    return inset(image[:, None], plan.params[i, k])[:, 0] if signals else inset(image, plan.params[i, k])
+
+
 def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None) -> np.ndarray:
     """Mixed images, float64 (b * k, ...), row b * K + k output k of pair b.
 
@@ -66,7 +83,8 @@ def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None)
             values[:, c] = (values[:, c] - m) / s
     if plan.more is not None:
         return _mix_several(values, plan)
-    constant = plan.dense is None and plan.moves is None and all(p[1] == 0 for p in plan.params.reshape(-1, 9))
+    placed = (plan.dense, plan.moves, plan.inset)
+    constant = all(field is None for field in placed) and all(p[1] == 0 for p in plan.params.reshape(-1, 9))
     rows = []
     for i in range(len(images)):
         j = int(plan.partner[i])
@@ -74,6 +92,7 @@ def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None)
             own, other = values[i], values[j]
             if plan.moves is not None:
                 own, other = moved(own, plan.moves[i, k, 0]), moved(other, plan.moves[i, k, 1])
+            other = _shown(other, plan, i, k, images.ndim == 3)
             if constant:
                 m = np.float64(plan.params[i, k, 0])
             else:
@@ -93,6 +112,8 @@ def _mix_several(values: np.ndarray, plan: Any) -> np.ndarray:
                 m, image = np.asarray(plan.more.masks[i, k, j], np.float64), values[source]
                 if plan.moves is not None and j < 2:
                     image = moved(image, plan.moves[i, k, j])
+                if j == 1:
+                    image = _shown(image, plan, i, k, values.ndim == 3)
                 m = m[0] if m.ndim and values.ndim == 3 else m
                 total += np.where(m == 0, 0, m * image)
             rows.append(total)

@@ -4,7 +4,8 @@
 
 in float32, every operation rounded, in the order of the eager blend: constant, box and dense masks give its very bits, the
 Gaussian ones what a float32 exponential is off. uint8 results are rounded half to even, as torch and NumPy do. Where the
-mask of floating images is 0 or 1, the one that is not shown is left out: 0 * NaN would be NaN.
+mask of floating images is 0 or 1, the one that is not shown is left out: 0 * NaN would be NaN. A partner that is shown whole
+in a box is read there pixel by pixel, where it stands in the whole.
 
 A row of the image, all its channels, goes through buffers that stay in the L1 cache: convert it and lay it out as the
 result is laid out; blend; cast; copy. The dtypes meet only in the first and the third step and are chosen by a number, not
@@ -23,7 +24,7 @@ import numba
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import float32, int32, types, uint32
+from numba import float32, int32, int64, types, uint32
 from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
@@ -262,6 +263,23 @@ def _load(rows, b, y, h, pixels_in, pixels_out, c, out, side):
 
 
 @njit()
+def _load_inset(rows, params, b, j, partner, y, h, pixels_in, pixels_out, c, columns, out):
+    """What row y of output j of pair b shows of its whole partner, as float32 into the place of the box in ``out[1]``."""
+    y0, y1 = int64(params[b, j, Y0]), int64(params[b, j, Y1])
+    if not y0 <= y < y1:
+        return
+    at = (y - y0) * h // (y1 - y0)
+    for i in range(c):
+        row = partner * h + at if pixels_in else (partner * c + i) * h + at
+        for x in range(int64(params[b, j, X0]), int64(params[b, j, X1])):
+            value = float32(rows[row, columns[j, x] * c + i if pixels_in else columns[j, x]])
+            if pixels_out:
+                out[1, 0, x * c + i] = value
+            else:
+                out[1, i, x] = value
+
+
+@njit()
 def _part(rows, b, y, h, out, side):
     """Row y of image b, pixels of three bytes, as three rows of ``out[side]``."""
     w, at = out.shape[1] // 3, b * h + y
@@ -355,13 +373,14 @@ def _spread(pixels, j, pixels_out, c, rows):
 
 @njit()
 def _mix(
-    start, stop, bytes_in, floats_in, partner, params, dense, binary, shape, pixels_in, pixels_out, affine, kind, streamed,
-    out,
+    start, stop, bytes_in, floats_in, partner, params, dense, binary, inset, shape, pixels_in, pixels_out, affine, kind,
+    streamed, out,
 ):  # fmt: skip
     """Mixes rows ``start`` to ``stop`` of the batch into the memory of ``out``.
 
     The source is ``bytes_in`` or ``floats_in``, whichever is not empty, as (rows of the images in memory, their length);
-    so are masks ``dense`` or ``binary``. ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
+    so are masks ``dense`` or ``binary``. ``inset`` is empty unless some rows' partners are shown whole in their boxes.
+    ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
     """
     k, c, h, w = shape
     n = c * w
@@ -369,12 +388,14 @@ def _mix(
     length = n // out_planes
     count = length * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
     direct = kind != _UINT8 and length % _LANES == 0 and _address(out) % _VECTOR == 0
-    once = direct and k == 1 and bytes_in.size > 0  # bytes that are used once are converted where they are used
+    # bytes that are used once, and where they stand, are converted where they are used
+    once = direct and k == 1 and bytes_in.size > 0 and inset.size == 0
     unloaded, parted = once and pixels_in == pixels_out, once and pixels_in and not pixels_out and c == 3
     loaded = np.empty((2, out_planes, length), np.float32)
     sources = loaded.reshape(2, n)
     affine_row, weights = np.empty((2, n), np.float32), np.zeros((k, n), np.float32)
     wx, wy = np.empty((k, w), np.float32), np.empty((k, h), np.float32)
+    columns = np.empty((k, w), np.int64)
     parts = np.empty((2, n), np.uint8)
     mixed, halves, octets = np.empty(n, np.float32), np.empty(n, np.uint16), np.empty(n, np.uint8)
     for i in range(n):
@@ -386,6 +407,10 @@ def _mix(
                 _bell(params[b, j, A], params[b, j, CX], params[b, j, X0], params[b, j, X1], wx, j)
                 _bell(params[b, j, A], params[b, j, CY], params[b, j, Y0], params[b, j, Y1], wy, j)
                 _spread(wx, j, pixels_out, c, weights)
+            if inset.size and inset[b]:
+                x0, x1 = int64(params[b, j, X0]), int64(params[b, j, X1])
+                for x in range(x0, x1):
+                    columns[j, x] = (x - x0) * w // (x1 - x0)
         for y in range(h):
             for side in range(0 if unloaded else 2):
                 row = partner[b] if side else b
@@ -397,6 +422,10 @@ def _mix(
                     _load(floats_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
             for j in range(k):
                 v0, g = params[b, j, V0], params[b, j, DV]
+                if inset.size and inset[b] and bytes_in.size:
+                    _load_inset(bytes_in, params, b, j, partner[b], y, h, pixels_in, pixels_out, c, columns, loaded)
+                elif inset.size and inset[b]:
+                    _load_inset(floats_in, params, b, j, partner[b], y, h, pixels_in, pixels_out, c, columns, loaded)
                 if dense.size + binary.size:
                     v0, g = float32(0.0), float32(1.0)
                     for x in range(w):
@@ -468,9 +497,11 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     absent = np.empty((0, 0, 0, 0), np.uint8)
     masks = absent if plan.dense is None else plan.dense
     dense, binary = (absent, masks) if masks.dtype == np.uint8 else (masks, absent)
+    inset = np.empty(0, np.bool_) if plan.inset is None else plan.inset
+    arrays = plan.partner, plan.params, dense, binary, inset
+    dtypes = np.int64, np.float32, np.float32, np.uint8, np.bool_
     # other types, a read-only array's among them, would be compiled for
-    arrays = ((plan.partner, np.int64), (plan.params, np.float32), (dense, np.float32), (binary, np.uint8))
-    drawn = [np.require(array, dtype, ["C", "W"]) for array, dtype in arrays]
+    drawn = [np.require(array, dtype, ["C", "W"]) for array, dtype in zip(arrays, dtypes, strict=True)]
     result = _memory(out).view(torch.uint8).numpy()
     run_sliced(
         _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), pixels_in, pixels_out, affine, _KINDS[out.dtype],

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...apply.insets import show_insets
 from ...masks import dense_masks
 from ...plan import MixPlan
 from ...runtime.devices import to_device
@@ -49,6 +50,7 @@ def _of_two(own: Tensor, plan: MixPlan, mix: Callable[[Tensor, Tensor, Tensor], 
 
             moves = to_device(plan.moves[:, k], own.device)  # (b, 2, blocks)
             a, b = move_blocks(own, moves[:, 0]), move_blocks(other, moves[:, 1])
+        b = show_insets(b, plan, k)
         outputs.append(mix(mask, a, b))
     return outputs
 
@@ -66,6 +68,7 @@ def _of_several(own: Tensor, plan: MixPlan) -> list[Tensor]:
             from ...apply.moves import move_blocks
 
             images[:2] = [move_blocks(image, moves[:, k, side]) for side, image in enumerate(images[:2])]
+        images[1] = show_insets(images[1], plan, k)
         outputs.append(sum_of_shares([_shaped(masks[:, k, j], own.ndim) for j in range(len(rows))], images))
     return outputs
 

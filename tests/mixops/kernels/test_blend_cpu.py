@@ -11,10 +11,11 @@ import torch
 from support import reference
 from support.kernel_cases import FORMATS, MIXERS
 
-from mixops import FMix, Key, MixPlan, MixUp, mix_images
+from mixops import FMix, Key, MixPlan, MixUp, ResizeMix, Switch, mix_images
 from mixops.kernels.blend import cpu as kernel
 
 SHAPES = ((3, 3, 17, 23), (2, 1, 9, 1), (4, 4, 8, 8), (1, 2, 1, 31), (2, 3, 5, 16))  # b, c, h, w
+INSETS = (ResizeMix((0, 1), interpolations=3), ResizeMix((0.4, 1)), Switch([ResizeMix(), FMix(), MixUp()]))  # not on CUDA
 # half a unit in the last place of results below 4, and what float32 arithmetic adds
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.uint8: 0.5001}
 
@@ -22,7 +23,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3, tor
 def cases():
     """(images, plan, options, poisoned out) over sizes, mixers, layouts and dtypes."""
     generator = torch.Generator().manual_seed(0)
-    for mixer, (b, c, h, w) in product(MIXERS, SHAPES):
+    for mixer, (b, c, h, w) in product((*MIXERS, *INSETS), SHAPES):
         levels = torch.randint(0, 256, (b, c, h, w), dtype=torch.uint8, generator=generator)
         plan = mixer.plan(Key(1), batch_size=b, height=h, width=w)
         for source, layout, dtype, result in product((torch.uint8, torch.float32), FORMATS, TOLERANCE, FORMATS):

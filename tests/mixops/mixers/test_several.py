@@ -333,7 +333,7 @@ def test_sources_are_matched_in_turn():
 def test_a_pipeline_of_dalis_operators_refuses_them():
     dali = pytest.importorskip("pipelines.dali")
     for mixer in (ZetaMixUp(), Switch([MixUp(), DirichletMixUp()])):
-        with pytest.raises(ValueError, match=r"mixer must mix two images a row in a DALI pipeline, got .*: mix more where"):
+        with pytest.raises(ValueError, match=r"mixer must mix two images a row in a DALI pipeline, got .*: mix where"):
             dali.plan_source(mixer, batch_size=8, height=8, width=8, epoch_size=16)
     dali.plan_source(DirichletMixUp(sources=2), batch_size=8, height=8, width=8, epoch_size=16)
 

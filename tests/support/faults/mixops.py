@@ -16,6 +16,7 @@ TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers
 PIXELS = ("mixops/test_inputs.py",)
 CROPS = ("mixops/augment/test_crops.py",)
 CO_MIXUP = ("mixops/mixers/test_co_mixup.py",)
+RESIZE = ("mixops/mixers/test_resizemix.py",)
 ALIGN = ("mixops/embedding/test_align.py",)
 MEASURES = ("mixops/test_measures.py",)
 SEVERAL = ("mixops/mixers/test_several.py",)
@@ -113,6 +114,11 @@ FAULTS = (
     Fault("the block above by the column beside", "mixops/kernels/co_mixup.py", "above = (state >> x) & 1", "above = (state >> max(x - 1, 0)) & 1", CO_MIXUP),
     Fault("demand counts the output itself", "mixops/kernels/co_mixup.py", "count[first[o, p]] -= 0.5", "count[first[o, p]] -= 0.0", CO_MIXUP),
     Fault("blocks of Co-Mixup turned round", "mixops/mixers/saliency/co_mixup.py", "share[rows] - self.eta", "share[rows[::-1]] - self.eta", CO_MIXUP),
+    Fault("what is shown whole is cut out", "mixops/apply/insets.py", "((t - first) * side)", "((t - first) * (last - first))", RESIZE),
+    Fault("what is shown whole is cut out by the CPU kernel", "mixops/kernels/blend/cpu.py", "columns[j, x] = (x - x0) * w // (x1 - x0)", "columns[j, x] = x", RESIZE),
+    Fault("no box of ResizeMix touches the far border", "mixops/mixers/resizemix.py", "(side - largest + 1)", "(side - largest)", RESIZE),
+    Fault("boxes of ResizeMix have the area of tau, not its sides", "mixops/mixers/resizemix.py", "np.floor(side * tau)", "np.floor(side * np.sqrt(tau))", RESIZE),
+    Fault("all rows of a switch are shown whole", "mixops/plan.py", "np.zeros(plan.batch_size, np.bool_) if flags is None", "np.ones(plan.batch_size, np.bool_) if flags is None", RESIZE),
     Fault("columns of the coupling are shares, not rows", "mixops/embedding/align.py", "(cost + column).softmax(2)", "(cost + row).softmax(1)", ALIGN),
     Fault("laid over the wrong map", "mixops/embedding/align.py", "align.shares(other, own).to(own.dtype) @ own", "align.shares(own, other).to(own.dtype) @ own", ALIGN),
     Fault("images are aligned, too", "mixops/embedding/manifold.py", "self.align is not None and layer != 0", "self.align is not None", ALIGN),
