@@ -3,9 +3,11 @@
 A fault that only a slow or a GPU test could catch does not belong here.
 """
 
-from . import augment, loaders, mixops, pipelines, sources
+from . import augment, loaders, mixops, offline, pipelines, sources
 from .base import Fault
 
-FAULTS: tuple[Fault, ...] = (*mixops.FAULTS, *augment.FAULTS, *pipelines.FAULTS, *loaders.FAULTS, *sources.FAULTS)
+FAULTS: tuple[Fault, ...] = (
+    *mixops.FAULTS, *offline.FAULTS, *augment.FAULTS, *pipelines.FAULTS, *loaders.FAULTS, *sources.FAULTS,
+)  # fmt: skip
 
 __all__ = ["FAULTS", "Fault"]

@@ -1,0 +1,21 @@
+"""Mixing that a loader cannot do: by a style network, by a teacher's gradients, by transport of the pixels' mass.
+
+Small and exact, not fast. Draws are functions of a key and apart from the pixels, and labels come from plans, as everywhere.
+"""
+
+from .style_cut_mix import StyleCutMix, StyleCutPlan, mix_styles_in_boxes
+from .style_mix import StyleMix, StylePlan, mix_styles
+from .style_statistics import adaptive_instance_norm, class_gammas, class_style_distances, style_vectors
+
+__all__ = [
+    "StyleCutMix",
+    "StyleCutPlan",
+    "StyleMix",
+    "StylePlan",
+    "adaptive_instance_norm",
+    "class_gammas",
+    "class_style_distances",
+    "mix_styles",
+    "mix_styles_in_boxes",
+    "style_vectors",
+]

@@ -1,0 +1,22 @@
+"""Faults in ``mixops.offline``: shares of content and style, barycentres, masks by a teacher."""
+
+from __future__ import annotations
+
+from .base import Fault
+
+STYLE = ("mixops/offline/test_style_mix.py",)
+
+# one line a fault
+# ruff: noqa: E501
+FAULTS = (
+    Fault("content and style of StyleMix exchanged", "mixops/offline/style_mix.py", "(both, content), (style, neither) =", "(both, style), (content, neither) =", STYLE),
+    Fault("label of StyleMix of content alone", "mixops/offline/style_mix.py", "self.r * self.content + (1 - self.r) * self.style", "self.content.copy()", STYLE),
+    Fault("content and style go together beyond their limits", "mixops/offline/style_mix.py", "least + rows.t * (most - least)", "np.clip(rows.t, least, most)", STYLE),
+    Fault("AdaIN without the style's mean", "mixops/offline/style_statistics.py", "* style_std + style_mean", "* style_std", STYLE),
+    Fault("a class is 0 from itself", "mixops/offline/style_statistics.py", " + _SAME_CLASS * (own == own[rows])", "", STYLE),
+    Fault("one image of each class counts for its style", "mixops/offline/style_statistics.py", "np.add.at(total, index, rows)", "total[index] += rows", STYLE),
+    Fault("box of StyleCutMix shows the partner", "mixops/offline/style_cut_mix.py", "params[..., DV] = ~rows.mixed[:, None], rows.mixed[:, None]", "params[..., DV] = 1, -1.0 * rows.mixed[:, None]", STYLE),
+    Fault("gamma of the label the other way round", "mixops/offline/style_cut_mix.py", "return self.gamma * self.content.weight[:, 0] + (1 - self.gamma) * self.style", "return (1 - self.gamma) * self.content.weight[:, 0] + self.gamma * self.style", STYLE),
+    Fault("shares of style exchanged outside the box", "mixops/offline/style_cut_mix.py", "outside = (1 - style) * outside + style * (", "outside = style * outside + (1 - style) * (", STYLE),
+    Fault("box of StyleCutMix of lambda, not its root", "mixops/offline/style_cut_mix.py", "box_masks(np.sqrt(lam),", "box_masks(lam,", STYLE),
+)  # fmt: skip
