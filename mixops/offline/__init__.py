@@ -3,6 +3,7 @@
 Small and exact, not fast. Draws are functions of a key and apart from the pixels, and labels come from plans, as everywhere.
 """
 
+from .barycentres import opt_trans_mix
 from .style_cut_mix import StyleCutMix, StyleCutPlan, mix_styles_in_boxes
 from .style_mix import StyleMix, StylePlan, mix_styles
 from .style_statistics import adaptive_instance_norm, class_gammas, class_style_distances, style_vectors
@@ -17,5 +18,6 @@ __all__ = [
     "class_style_distances",
     "mix_styles",
     "mix_styles_in_boxes",
+    "opt_trans_mix",
     "style_vectors",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Fault
 
 STYLE = ("mixops/offline/test_style_mix.py",)
+TRANSPORT = ("mixops/offline/test_barycentres.py",)
 
 # one line a fault
 # ruff: noqa: E501
@@ -19,4 +20,8 @@ FAULTS = (
     Fault("gamma of the label the other way round", "mixops/offline/style_cut_mix.py", "return self.gamma * self.content.weight[:, 0] + (1 - self.gamma) * self.style", "return (1 - self.gamma) * self.content.weight[:, 0] + self.gamma * self.style", STYLE),
     Fault("shares of style exchanged outside the box", "mixops/offline/style_cut_mix.py", "outside = (1 - style) * outside + style * (", "outside = style * outside + (1 - style) * (", STYLE),
     Fault("box of StyleCutMix of lambda, not its root", "mixops/offline/style_cut_mix.py", "box_masks(np.sqrt(lam),", "box_masks(lam,", STYLE),
+    Fault("kernel of twice the entropy", "mixops/offline/barycentres.py", "** 2) / eps for at", "** 2) / (2 * eps) for at", TRANSPORT),
+    Fault("barycentre of equal weights", "mixops/offline/barycentres.py", "log_b = (share * log_kept).sum(1, keepdim=True)", "log_b = log_kept.mean(1, keepdim=True)", TRANSPORT),
+    Fault("mass is not given back", "mixops/offline/barycentres.py", "return b * total", "return b", TRANSPORT),
+    Fault("empty channels take part", "mixops/offline/barycentres.py", "share = torch.where(seen, share, 0)", "share = share * 1", TRANSPORT),
 )  # fmt: skip
