@@ -7,12 +7,14 @@ from .barycentres import opt_trans_mix
 from .style_cut_mix import StyleCutMix, StyleCutPlan, mix_styles_in_boxes
 from .style_mix import StyleMix, StylePlan, mix_styles
 from .style_statistics import adaptive_instance_norm, class_gammas, class_style_distances, style_vectors
+from .teacher_masks import SuperMixed, super_mix
 
 __all__ = [
     "StyleCutMix",
     "StyleCutPlan",
     "StyleMix",
     "StylePlan",
+    "SuperMixed",
     "adaptive_instance_norm",
     "class_gammas",
     "class_style_distances",
@@ -20,4 +22,5 @@ __all__ = [
     "mix_styles_in_boxes",
     "opt_trans_mix",
     "style_vectors",
+    "super_mix",
 ]

@@ -6,6 +6,7 @@ from .base import Fault
 
 STYLE = ("mixops/offline/test_style_mix.py",)
 TRANSPORT = ("mixops/offline/test_barycentres.py",)
+TEACHER = ("mixops/offline/test_teacher_masks.py",)
 
 # one line a fault
 # ruff: noqa: E501
@@ -24,4 +25,9 @@ FAULTS = (
     Fault("barycentre of equal weights", "mixops/offline/barycentres.py", "log_b = (share * log_kept).sum(1, keepdim=True)", "log_b = log_kept.mean(1, keepdim=True)", TRANSPORT),
     Fault("mass is not given back", "mixops/offline/barycentres.py", "return b * total", "return b", TRANSPORT),
     Fault("empty channels take part", "mixops/offline/barycentres.py", "share = torch.where(seen, share, 0)", "share = share * 1", TRANSPORT),
+    Fault("masks are pulled to one half", "mixops/offline/teacher_masks.py", "loss = apart + problem.sparsity", "loss = apart - problem.sparsity", TEACHER),
+    Fault("steps along the rough gradient", "mixops/offline/teacher_masks.py", "smooth = _smoothed(gradient, blur)", "smooth = gradient", TEACHER),
+    Fault("shares of one class assigned, not added", "mixops/offline/teacher_masks.py", ".scatter_add_(1, classes, lam)", ".scatter_(1, classes, lam)", TEACHER),
+    Fault("done when one of the classes is seen", "mixops/offline/teacher_masks.py", "least = logits.masked_fill(~wanted, torch.inf).amin(1)", "least = logits.masked_fill(~wanted, -torch.inf).amax(1)", TEACHER),
+    Fault("rows that are done go on", "mixops/offline/teacher_masks.py", "rows = (~done).nonzero()[:, 0]", "rows = torch.arange(b, device=z.device)", TEACHER),
 )  # fmt: skip
