@@ -56,7 +56,7 @@ def _one(name: str, entry: Any) -> NamedCrops:
         raise ValueError(
             f"crops must have (count, size), (count, size, law) or (count, size, law, augment), got {shown(entry)}"
         )
-    count, size, law, augment = (*values, *(None,) * (4 - len(values)))
+    count, size, law, augment = [*values, None, None][:4]
     if isinstance(size, (tuple, list)):
         height, width = (
             check_count("crops", side) for side in check_sequence("crops", size, "a side or (height, width)", 2)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mixops.apply.label_maps import mix_label_maps
 from mixops.augment.composition import Augmentation
-from mixops.augment.crop_plan import CropPlan
+from mixops.augment.crop_plan import CropPlan, Interpolation
 from mixops.augment.operations import WARPS, Filter, Op
 from mixops.augment.plan import AugmentPlan
 from mixops.plan import MixPlan
@@ -52,7 +52,8 @@ def check_maps(
 
 def crops_of_maps(crops: CropPlan) -> CropPlan:
     """The crops of the maps of images that are cropped by ``crops``."""
-    return replace(crops, interpolations=("nearest",) * len(crops.flips))
+    nearest: tuple[Interpolation, ...] = ("nearest",) * len(crops.flips)
+    return replace(crops, interpolations=nearest)
 
 
 def augment_of_maps(augment: AugmentPlan | None) -> AugmentPlan | None:

@@ -52,7 +52,7 @@ class StyleCutMix(StyleMixer):
         height, width = check_count("height", height), check_count("width", width)
         rows = self.draw_rows(key, check_count("batch_size", batch_size))
         lam = rows.beta(0, self.alpha)[:, None]
-        params = box_masks(np.sqrt(lam), np.ones_like(lam), *rows.centre.T, height, width)
+        params = box_masks(np.sqrt(lam), np.ones_like(lam), rows.centre[:, 0], rows.centre[:, 1], height, width)
         params[..., V0], params[..., DV] = ~rows.mixed[:, None], rows.mixed[:, None]  # 1 in the box, or everywhere
         content = MixPlan(rows.partner, mask_means(params, height, width), lam, params, height, width)
         return StyleCutPlan(content, rows.beta(1, self.alpha), rows.beta(2, self.gamma_alpha), rows.mixed, self.r)
