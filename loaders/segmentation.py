@@ -52,8 +52,8 @@ def check_maps(
 
 def crops_of_maps(crops: CropPlan) -> CropPlan:
     """The crops of the maps of images that are cropped by ``crops``."""
-    nearest: tuple[Interpolation, ...] = ("nearest",) * len(crops.flips)
-    return replace(crops, interpolations=nearest)
+    nearest: Interpolation = "nearest"
+    return replace(crops, interpolations=(nearest,) * len(crops.flips))
 
 
 def augment_of_maps(augment: AugmentPlan | None) -> AugmentPlan | None:
