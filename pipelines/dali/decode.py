@@ -13,8 +13,8 @@ is disposable, and ``undecodable`` finds with pipelines of single images which o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from mixops.augment.plan import AugmentPlan
 
 from ..crop_rows import already_cut, crop_rows
 from .fork import forget_after_fork
+
+_ALL = 7  # inputs of a graph that resizes and flips, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,8 @@ class DecodeError(Exception):
 class DecodeOptions:
     """What a pipeline is built for: up to ``batch_size`` images, decoded on the CPU or, with ``device_id``, on a GPU.
 
-    ``spill`` is that of all crops; with it images are decoded whole. ``prefetch`` batches are worked on ahead.
+    ``spill`` is that of all crops; with it images are decoded whole. ``prefetch`` batches are worked on ahead. ``decoder``
+    are more arguments of DALI's decoder, such as ``hw_decoder_load``.
     """
 
     batch_size: int
@@ -62,6 +65,7 @@ class DecodeOptions:
     num_threads: int
     prefetch: int
     device_id: int | None = None
+    decoder: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
@@ -74,7 +78,7 @@ class DecodePipeline:
 
     def __init__(self, options: DecodeOptions) -> None:
         self._on_cpu, self._spill = options.device == "cpu", options.spill
-        inputs = (1 if self._spill else 3) if self._on_cpu else 7
+        inputs = (1 if self._spill else 3) if self._on_cpu else _ALL
         self._source = _Source(inputs, self._spill)
         self._pipe = _build(self._source, inputs, options)
 
@@ -184,15 +188,20 @@ def _graph(source: Any, inputs: int, options: DecodeOptions) -> Any:
     """
     from nvidia.dali import fn, types
 
-    decode: dict[str, Any] = {"device": options.device, "adjust_orientation": False, "output_type": types.RGB}
+    decode = {"device": options.device, "adjust_orientation": False, "output_type": types.RGB, **options.decoder}
     data, *rest = fn.external_source(source, num_outputs=inputs, batch=True)
     if options.spill:
         images = fn.decoders.image(data, **decode)
     else:
         images = fn.decoders.image_slice(data, start=rest[0], shape=rest[1], axis_names="HW", **decode)
-    if options.device == "cpu":
-        return images
-    roi = {"roi_start": rest[0], "roi_end": rest[1]} if options.spill else {}
+    return images if inputs < _ALL else _finished(images, rest, options.spill)
+
+
+def _finished(images: Any, rest: Sequence[Any], spill: bool) -> Any:
+    """Decoded images resized and flipped, each by its own filter."""
+    from nvidia.dali import fn, types
+
+    roi = {"roi_start": rest[0], "roi_end": rest[1]} if spill else {}
     kind = fn.reinterpret(rest[5], dtype=types.INTERP_TYPE)
     resized = fn.resize(images, size=rest[4], antialias=True, interp_type=kind, **roi)
     return fn.flip(resized, horizontal=rest[2], vertical=rest[3])

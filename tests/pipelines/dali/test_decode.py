@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +90,40 @@ def test_images_that_cannot_be_decoded_are_found() -> None:
     bad = undecodable(encoded(picture(0)))
     assert decode.undecodable([FILES[0], bad, FILES[1], FILES[2], bad, bad, FILES[3]], None) == [1, 4, 5]
     assert decode.undecodable(FILES, None) == []
+
+
+def test_the_decoder_is_told_more() -> None:
+    with pytest.raises(KeyError, match="hw_load"):
+        DecodePipeline(DecodeOptions(3, False, num_threads=1, prefetch=1, decoder={"hw_load": 0.25}))
+    pipe = DecodePipeline(DecodeOptions(3, False, num_threads=1, prefetch=1, decoder={"hw_decoder_load": 0.25}))
+    pipe.start(iter([batch(0, 3)]))
+    np.testing.assert_array_equal(pipe.run()[0], wanted(0, 3, False))
+
+
+@pytest.mark.parametrize("spill", [False, True])
+def test_what_a_gpu_makes_of_decoded_images_is_near(spill: bool) -> None:
+    """Its part of the graph, run on the CPU: windows, filters and flips of each image, up to DALI's rounding."""
+    plan = replace(crops(slice(0, 5), spill), interpolations=("nearest", "bilinear", "bicubic", "lanczos", "bilinear"))
+    source = decode._Source(decode._ALL, spill)
+    source.batches = iter([EncodedBatch(FILES, plan, None, None)])
+    pipe = decode._build(source, decode._ALL, DecodeOptions(5, spill, num_threads=1, prefetch=0))
+    (images,) = pipe.run()
+    expected = crop_rows([np.asarray(pillow.decode(data)) for data in FILES], plan)
+    difference = np.abs(np.stack([images.at(i) for i in range(5)]).astype(int) - expected).mean((1, 2, 3))
+    assert (difference[1:] < 1.5).all() and difference[0] < 8, difference  # of the nearest pixels, halves may differ
+
+
+@pytest.mark.parametrize("spill", [False, True])
+def test_the_gpu_graph_is_made_of_operators_that_a_gpu_has(spill: bool) -> None:
+    """No device is needed to make it."""
+    from nvidia.dali import Pipeline, backend
+
+    pipe = Pipeline(batch_size=2, num_threads=1, device_id=0)
+    with pipe:
+        options = DecodeOptions(2, spill, num_threads=1, prefetch=1, device_id=0)
+        pipe.set_outputs(decode._graph(decode._Source(decode._ALL, spill), decode._ALL, options))
+    pipe._build_graph()
+    placed = {(op._op.device, getattr(op._op, "schema_name", type(op._op).__name__)) for op in pipe._ops}
+    known = {"gpu": backend.RegisteredGPUOps(), "cpu": backend.RegisteredCPUOps(), "mixed": backend.RegisteredMixedOps()}
+    assert {(device, name) for device, name in placed if name not in known[device]} == set()
+    assert {("gpu", "Resize"), ("gpu", "Flip")} <= placed and any(device == "mixed" for device, _ in placed)
