@@ -53,16 +53,18 @@ def source(augment: Any, batch_size: int, **options: Any) -> dali.AugmentSource:
 
 
 def pipeline(plans: dali.AugmentSource, images: np.ndarray, **options: Any) -> Any:
-    @pipeline_def(batch_size=len(images), num_threads=2, device_id=None, **{"enable_conditionals": True} | options)
+    gpu = options.get("device_id") is not None
+
+    @pipeline_def(batch_size=len(images), num_threads=2, **{"device_id": None, "enable_conditionals": True} | options)
     def graph() -> Any:
         x = fn.external_source(lambda: list(images), batch=True, layout="HWC")
-        return dali.augment(x, plans)
+        return dali.augment(x.gpu(), plans).cpu() if gpu else dali.augment(x, plans)
 
     return graph()
 
 
-def batches(plans: dali.AugmentSource, images: np.ndarray, count: int = 1) -> list[np.ndarray]:
-    pipe = pipeline(plans, images)
+def batches(plans: dali.AugmentSource, images: np.ndarray, count: int = 1, **options: Any) -> list[np.ndarray]:
+    pipe = pipeline(plans, images, **options)
     pipe.build()
     return [np.stack([np.asarray(out.at(i)) for i in range(len(images))]) for (out,) in (pipe.run() for _ in range(count))]
 
@@ -106,6 +108,15 @@ def test_each_batch_has_the_plan_of_its_step(augment: Any) -> None:
         assert np.median(difference.mean((1, 2, 3))) < 1
         others = augment_images(images, plans.plan(i // 3, (i + 1) % 3))
         assert np.median(np.abs(others.astype(int) - found).mean((1, 2, 3))) > 3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("augment", POLICIES, ids=str)
+def test_a_device_is_near_the_cpu(augment: Any) -> None:
+    plans, images = source(augment, 12, seed=3), np.concatenate([PICTURES, PICTURES])
+    here, there = (batches(plans, images, 3, **options) for options in ({}, {"device_id": 0}))
+    for a, b in zip(here, there, strict=True):
+        assert np.median(np.abs(a.astype(int) - b).mean((1, 2, 3))) < 0.5
 
 
 def test_the_plan_is_that_of_a_loader(jpeg_folder: Any) -> None:
