@@ -16,26 +16,35 @@ from support.checks import CASES
 
 from loaders import ImageLoader
 from mixops import (
+    CoMixUp,
     CutMix,
+    DirichletMixUp,
     EmaTeacher,
     FMix,
     GMix,
     HMix,
     Key,
+    ManifoldMix,
     MixUp,
     MultiMix,
     OptimalMatching,
     Switch,
+    ZetaMixUp,
     mix_images,
     mix_targets,
     sparse_targets,
+    spectral_saliency,
 )  # fmt: skip
 from mixops.apply.label_maps import mix_label_maps
+from mixops.embedding.align import Sinkhorn
+from mixops.mixers.saliency.gradient import gradient_saliency
 from mixops.mixers.saliency.puzzle import PuzzleMix
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),  # of torch 2.11's own compiler, on Python 3.12
+    # torch's own compiler: what it calls is deprecated (2.11, Python 3.12), and it has advice on float32 products
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:torch._inductor"),
 ]
 NORMAL = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -55,6 +64,12 @@ def never_waiting() -> Iterator[None]:
 
 def some_bytes(*shape: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def smooth(count: int, side: int) -> torch.Tensor:
+    """Bytes that look like pictures, in which something stands out."""
+    coarse = some_bytes(count, 3, side // 8, side // 8).float()
+    return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 255).byte()
 
 
 # ------------------------------------------------------------------------------------------------ mixing and targets
@@ -114,6 +129,55 @@ def test_gradients_videos_and_moved_blocks_take_the_eager_path():
     images = torch.rand(4, 3, 8, 8)
     puzzle = PuzzleMix(block_num=4).plan(Key(), images=images, saliency=saliency)
     torch.testing.assert_close(mix_images(images.cuda(), puzzle).cpu(), mix_images(images, puzzle))
+
+
+@pytest.mark.parametrize(
+    "mixer", [ZetaMixUp(ranks=5), DirichletMixUp(interpolations=3), CoMixUp(saliency="spectral")], ids=str
+)
+def test_rows_of_several_sources(mixer):
+    images, labels = some_bytes(16, 32, 32, 3).permute(0, 3, 1, 2), torch.arange(16) % 10
+    plan = mixer.plan(Key(3), batch_size=16, height=32, width=32, images=images)
+    expected, wanted = mix_images(images, plan, **NORMAL), mix_targets(labels, plan, num_classes=10)
+    there, labels_there = images.cuda(), labels.cuda()
+    mix_images(there, plan, **NORMAL)  # compiles
+    with never_waiting():
+        mixed, targets = mix_images(there, plan, **NORMAL), mix_targets(labels_there, plan, num_classes=10)
+    torch.testing.assert_close(mixed.cpu(), expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(targets.cpu(), wanted, atol=1e-6, rtol=0)
+
+
+def test_saliency_and_what_is_centred_on_it():
+    images = smooth(12, 64)
+    here, there = (spectral_saliency(x) for x in (images, images.cuda()))
+    torch.testing.assert_close(there.cpu(), here, atol=1e-4 * here.max().item(), rtol=1e-3)
+    mixer = CutMix(centre="saliency")
+    plans = [mixer.plan(Key(1), batch_size=12, height=64, width=64, images=x) for x in (images, images.cuda())]
+    assert np.array_equal(plans[0].partner, plans[1].partner)
+    assert (np.abs(plans[0].weight - plans[1].weight) < 1e-6).mean() > 0.8, "but where two cells are equally salient"
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 62 * 62, 5)
+    )
+    labels, double = torch.arange(12) % 5, images.double() / 255
+    here = gradient_saliency(model.double(), double, labels)
+    there = gradient_saliency(copy.deepcopy(model).cuda(), double.cuda(), labels.cuda())
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("align", [None, Sinkhorn(iterations=20)], ids=str)
+def test_activations_are_mixed_as_on_the_cpu(align):
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 62 * 62, 5)
+    )
+    model, images, labels = model.double(), smooth(12, 64).double() / 255, torch.arange(12) % 5
+    mixer = MixUp(interpolations=2, matching=OptimalMatching(3)) if align is None else MixUp()
+    results = []
+    for device in ("cpu", "cuda"):
+        x = images.to(device).requires_grad_()
+        mix = ManifoldMix(copy.deepcopy(model).to(device), [1], mixer, align=align)
+        logits, targets = mix(x, labels.to(device), key=Key(2), num_classes=5)
+        results.append([logits, targets, *torch.autograd.grad(logits.square().sum(), x)])
+    for here, there in zip(*results, strict=True):
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-6)
 
 
 def test_puzzle_masks_are_solved_on_the_device():
@@ -204,7 +268,7 @@ def loader(root: Path, **options) -> ImageLoader:
 
 LOADER_MIXERS = {
     "none": None, "hmix": HMix(interpolations=2), "switch": Switch([MixUp(0.8), CutMix(), GMix()]), "fmix": FMix(),
-    "matching": MixUp(matching=OptimalMatching(k=2)),
+    "matching": MixUp(matching=OptimalMatching(k=2)), "zeta": ZetaMixUp(ranks=3),
 }  # fmt: skip
 
 
@@ -288,6 +352,24 @@ def test_a_training_loop_is_never_made_to_wait(jpeg_folder):
         with never_waiting():
             for images, targets in one:
                 (model(images).mean() * targets.sum()).backward()
+
+
+def test_a_transform_has_a_generator_of_the_device(jpeg_folder):
+    """Seeded by the key: two loaders show the same, each row its own."""
+
+    def brighter(images, generator):
+        more = torch.randint(0, 100, (len(images), 1, 1, 1), device=images.device, generator=generator)
+        return (images.short() + more).clamp_(0, 255).byte()
+
+    options = {"device": "cuda", "mean": None, "std": None, "dtype": torch.uint8, "views": 2, "drop_last": True}
+    with (
+        loader(jpeg_folder, transform=brighter, **options) as one, loader(jpeg_folder, transform=brighter, **options) as two,
+        loader(jpeg_folder, **options) as plain,
+    ):  # fmt: skip
+        for (a, _), (b, _), (c, _) in zip(one, two, plain, strict=True):
+            assert all(map(torch.equal, a, b))
+            more = torch.stack([(x.short() - y.short()).flatten(1).amax(1) for x, y in zip(a, c, strict=True)])
+            assert len(more.unique()) > 5 and 0 <= more.min() <= more.max() < 100
 
 
 def test_resume_is_exact(jpeg_folder):

@@ -6,6 +6,7 @@ host knows from the plan which kernels a level needs; no other is launched.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,25 +40,44 @@ _OPTIONS: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
 _ALIGNMENT = 16  # bytes
 
 
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """A plan on a device: its passes, of which ``runs`` says what they are, and the arrays that the kernels read."""
+
+    plan: AugmentPlan
+    runs: list[tuple[int, int, int]]
+    spare: int
+    arrays: dict[str, Tensor]
+
+
 def augment(images: UInt8[Tensor, "b h w 3"], plan: AugmentPlan, out: UInt8[Tensor, "b h w 3"]) -> None:
     """Writes to ``out`` what ``plan`` makes of ``images``; both are contiguous and share no memory."""
-    todo, b, (h, w) = passes(plan), plan.batch_size, (plan.height, plan.width)
-    if not b:
-        return
-    erased = bool(plan.box[..., 2:].all(-1).any())
+    if plan.batch_size:
+        run(images, send(plan, out.device), out)
+
+
+def send(plan: AugmentPlan, device: torch.device) -> Sent:
+    """Sends what a plan of at least one row needs to a device."""
+    todo = passes(plan)
     sent = {"record": todo.record, "mixed": todo.mixed}
     if any(kind in (BILINEAR, BICUBIC) for kind, _, _ in todo.runs):
         sent["matrix"] = todo.matrix
     if plan.chains is not None:
         sent["weight"] = plan.chains.weight
-    if erased:
+    if plan.box[..., 2:].all(-1).any():
         sent |= {"box": _boxes(plan), "seed": plan.noise.view(np.int32)}
         sent["values"] = values(plan.mean, plan.std) if plan.noisy.any() else np.zeros((3, 1), np.uint8)
-    most = max((count for kind, _, count in todo.runs if kind == TABLE), default=0)
+    return Sent(plan, todo.runs, todo.spare, upload(sent, device))
+
+
+def run(images: UInt8[Tensor, "b h w 3"], sent: Sent, out: UInt8[Tensor, "b h w 3"]) -> None:
+    """``augment`` of a plan that is on the device."""
+    plan, there = sent.plan, sent.arrays
+    b, h, w = plan.batch_size, plan.height, plan.width
+    most = max((count for kind, _, count in sent.runs if kind == TABLE), default=0)
     with current_device(out.device):
-        there = upload(sent, out.device)
-        spare, tables = (torch.empty(n, dtype=torch.uint8, device=out.device) for n in (todo.spare * h * w * 3, most * 768))
-        for kind, first, count in todo.runs:
+        spare, tables = (torch.empty(n, dtype=torch.uint8, device=out.device) for n in (sent.spare * h * w * 3, most * 768))
+        for kind, first, count in sent.runs:
             name, reads, constants = _KINDS[kind]
             look_up = (tables,) if name == "points" else ()
             if kind == TABLE:
@@ -71,7 +91,7 @@ def augment(images: UInt8[Tensor, "b h w 3"], plan: AugmentPlan, out: UInt8[Tens
                 images, out, spare, *look_up, there["record"], *(there[x] for x in reads), b, first, blocks, h, w,
                 **constants, BLOCK=block, **_OPTIONS,
             )  # fmt: skip
-        if erased:
+        if "box" in there:
             block, blocks = _blocks("erase", h * w, out.device)
             KERNELS["erase"][(b * blocks,)](
                 out, there["box"], there["seed"], there["values"], blocks, h, w, plan.box.shape[1], BLOCK=block, **_OPTIONS

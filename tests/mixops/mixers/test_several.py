@@ -81,13 +81,15 @@ def test_the_cpu_kernel_is_the_reference_and_has_the_bits_of_the_eager_sum():
         assert torch.equal(out, mix_images(images, plan, backend="eager", **options))
 
 
-def check_triton() -> int:
-    """The CUDA kernel, run by Triton's interpreter, over a part of the cases."""
+def check_triton(device: str = "cpu", every: int = 9) -> int:
+    """The CUDA kernel, on the CPU run by Triton's interpreter, over a part of the cases."""
     checked = 0
-    for i, (images, plan, options, out) in enumerate(cases()):
-        if i % 9:
+    for i, (images, plan, options, there) in enumerate(cases()):
+        if i % every:
             continue
-        mix_images(images, plan, backend="triton", out=out, **options)
+        out = there.to(device)
+        mix_images(images.to(device), plan, backend="triton", out=out, **options)
+        out = out.cpu()
         expected = reference.mix_images(images.numpy(), plan, options.get("mean"), options.get("std"))
         error = np.abs(out.double().numpy() - expected)
         # the interpreter cuts float32 to bfloat16 where devices round
@@ -105,6 +107,12 @@ def test_the_interpreted_cuda_kernel_is_the_reference():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) >= 60
+
+
+@pytest.mark.gpu
+def test_the_cuda_kernel_is_the_reference():
+    pytest.importorskip("triton")
+    assert check_triton("cuda", every=1) >= 500
 
 
 @pytest.mark.parametrize("dense", [False, True])
