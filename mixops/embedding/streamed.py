@@ -24,7 +24,7 @@ from .dirichlet import Weights, normalised
 from .literal import LEAST_ATTENTION, View, literal_loss
 
 _CPU_BLOCK = 2**18  # logits of a block of tuples: a megabyte, a core's cache
-_DEVICE_BLOCK = 2**25  # and of a group of positions: enough to keep a large GPU busy
+_DEVICE_BLOCK = 2**26  # and of a group of positions: enough to keep a large GPU busy, 256 MB
 
 
 class Linear(NamedTuple):
@@ -109,7 +109,7 @@ def _stream(
     """The loss and its gradients with respect to logits and attention, one group of positions after the other."""
     logits, attention = student
     m, r, c = logits.shape
-    group, block, add_block = _blocks(logits.device, tuples, m, c)
+    group, block, add_block = _blocks(logits.device, tuples, m, c, r)
     total = logits.new_zeros(())
     d_logits = torch.empty_like(logits)
     d_attention = None if attention is None else torch.empty_like(attention)
@@ -143,12 +143,13 @@ def _stream(
     return total / r, d_logits.div_(r), None if d_attention is None else d_attention.div_(r)
 
 
-def _blocks(device: torch.device, tuples: int, m: int, c: int) -> tuple[int, int, Any]:
+def _blocks(device: torch.device, tuples: int, m: int, c: int, r: int) -> tuple[int, int, Any]:
     """How many positions and tuples are taken at a time, and what adds them."""
     if device.type == "cpu":
         group = min(max(_CPU_BLOCK // (512 * c), 1), 4)  # few classes: small products, whose overhead positions share
         return group, max(_CPU_BLOCK // (group * c), 64), _add_block
-    return max(_DEVICE_BLOCK // (tuples * (c + m)), 1), tuples, _compiled_add_block()
+    groups = -(-r // max(_DEVICE_BLOCK // (tuples * (c + m)), 1))
+    return -(-r // groups), tuples, _compiled_add_block()  # alike, since each size is compiled for
 
 
 def _add_block(

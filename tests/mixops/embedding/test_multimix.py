@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mixops.embedding import streamed
 from mixops.embedding.classifier import is_linear
 from mixops.embedding.dirichlet import dirichlet
 from mixops.embedding.multimix import MultiMix
@@ -438,13 +439,43 @@ def test_groups_of_positions_as_on_a_gpu_give_the_same(monkeypatch):
     for group in (None, 2, 5):
         if group:
             monkeypatch.setattr(
-                stream, "_blocks", lambda device, tuples, m, c, group=group: (group, tuples, stream._add_block)
+                stream, "_blocks", lambda device, tuples, m, c, r, group=group: (group, tuples, stream._add_block)
             )
         value = loss(tokens, labels, key=Key())
         results.append([value, *torch.autograd.grad(value, [tokens, head.weight])])
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             torch.testing.assert_close(a, b, atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize(("r", "size"), [(1, 1), (49, 49), (196, 49), (61, 31)])
+def test_groups_of_positions_are_of_one_size_as_far_as_they_can(r, size, monkeypatch):
+    """Each size is compiled for, which takes longer than an epoch of some."""
+    monkeypatch.setattr(streamed, "_compiled_add_block", lambda: None)
+    assert streamed._blocks(torch.device("cuda"), 1000, 128, 1000, r) == (size, 1000, None)
+
+
+@pytest.mark.parametrize("distill", [0.0, 0.5])
+@pytest.mark.parametrize("dense", [False, True])
+def test_what_a_device_compiles_is_one_graph_and_the_same_sums(dense, distill):
+    """Off the CPU blocks are compiled, with products in half precision; here without a code generator."""
+    g = torch.Generator().manual_seed(0)
+    p, n, m, c = 3, 7, 5, 4
+    gammas, scaled, kernel = (torch.rand(shape, generator=g) for shape in ((p, n, m), (p, m, c), (p, m, m)))
+    a = torch.rand(p, m, generator=g) if dense else None
+    teacher = (torch.rand(p, m, c, generator=g), a) if distill else None
+    torch._dynamo.reset()
+    compiled = torch.compile(streamed._add_block, backend="aot_eager", fullgraph=True)
+    for dtype in (torch.float32, torch.bfloat16):
+        found = []
+        for add in (streamed._add_block, compiled):
+            sums = streamed._Sums(*(torch.zeros(shape) for shape in ((p,), (p,), (p, m, c), (p, m, m), (p, m), (p, m))))
+            with torch.no_grad():
+                add(sums, gammas.to(dtype), scaled, a, kernel, teacher, distill)
+            found.append(sums)
+        for plain, traced in zip(*found, strict=True):
+            torch.testing.assert_close(traced, plain, rtol=1e-5 if dtype == torch.float32 else 2e-2, atol=1e-5)
+        assert found[0].logits.any()
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo's own, at any graph break
