@@ -17,7 +17,7 @@ from torch import Tensor
 from ..plan import MixPlan
 from ..runtime.buffers import empty
 from ..runtime.checks import check_array, check_choice, check_type, shown
-from ..runtime.devices import to_device
+from ..runtime.devices import has_triton, to_device
 from ..runtime.uncompiled import uncompiled
 from .normalisation import affine
 
@@ -184,17 +184,11 @@ def _obstacle(backend: str, images: Tensor, plan: MixPlan, dtype: torch.dtype) -
         return "images that need a gradient"
     if backend == "numba":
         return None if images.device.type == "cpu" else f"images on {images.device}"
-    if not _has_triton():
+    if not has_triton():
         return "want of Triton, which is not installed"
     from ..kernels.blend.launch import runs_on
 
     return None if runs_on(images.device) else f"images on {images.device}"
-
-
-def _has_triton() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("triton") is not None
 
 
 def _blend(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.checks import check_array, check_choice, check_type
+from ..runtime.devices import has_triton
 from ..runtime.uncompiled import uncompiled
 from .plan import AugmentPlan
 
@@ -76,7 +76,7 @@ def _on_device(images: Tensor, plan: AugmentPlan, out: Tensor | None, backend: B
         raise ValueError(f"out must be on {images.device} like images, got {out.device}")
     if out is not None and not out.is_contiguous():
         raise ValueError("out must be contiguous and writeable")
-    if find_spec("triton") is None:
+    if not has_triton():
         raise ImportError("augmentation on CUDA needs Triton: pip install triton")
     from ..kernels.augment.launch import augment, runs_on
 

@@ -7,6 +7,7 @@ from pinned memory is only enqueued, and torch keeps the pinned memory until it 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def to_device(x: Tensor | np.ndarray[Any, Any], device: torch.device) -> Tensor:
     if there.device.type == "cpu" and device.type == "cuda":
         there = there.pin_memory()
     return there.to(device, non_blocking=True)
+
+
+def has_triton() -> bool:
+    """Whether Triton is installed, which CUDA kernels are written in."""
+    return find_spec("triton") is not None
 
 
 def current_device(device: torch.device) -> AbstractContextManager[Any]:

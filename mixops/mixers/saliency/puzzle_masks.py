@@ -22,6 +22,8 @@ from jaxtyping import Float, Float32, Int64, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ...runtime.devices import has_triton
+
 SWEEPS = 48
 RELAXATION = 1.7
 LEVELS = (-0.05, 0.0, 0.05)  # around the nominal one, in units of 1 / n^2
@@ -134,6 +136,17 @@ def _largest_divisor(side: int, most: int) -> int:
 
 def _relax(problem: MaskProblem, labels: int, eta: float) -> tuple[Tensor, Tensor]:
     """The minimiser u of the relaxed problem, layers first and pairs last, and the cost of each layer where it is 1."""
+    u, bias, down, right = start(problem, labels, eta)
+    if u.is_cuda and has_triton():
+        from ...kernels.relaxation import fits, relax
+
+        if fits(*u.shape[:2]):
+            return relax(u, down, right, SWEEPS, RELAXATION).sort(0, descending=True).values, bias
+    return ascend(u, down, right).sort(0, descending=True).values, bias
+
+
+def start(problem: MaskProblem, labels: int, eta: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """u without any flow (layers, n, n, b), the cost of each layer, and the weights of the edges down and to the right."""
     n, layers = problem.own.shape[-1], labels - 1
     gap = (problem.own - problem.partner).permute(1, 2, 0)  # (n, n, b)
     down = (problem.vertical / layers**2).permute(1, 2, 0).contiguous()
@@ -145,9 +158,15 @@ def _relax(problem: MaskProblem, labels: int, eta: float) -> tuple[Tensor, Tenso
     bias = torch.stack([gap / layers - eta / n**2 * (choose[i + 1] - choose[i]) for i in range(layers)])
     # (M m_p - M m_q)^2 = sum_ij |a_ip - a_jq| plus, for both blocks, a term in the number of layers alone
     u = -torch.stack([bias[i] + (2 * i + 1 - layers) * degree for i in range(layers)])
+    return u, bias, down, right
+
+
+def ascend(u: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """u, in place, after all sweeps; each colour of edges is a few operations over all pairs."""
+    layers, n = u.shape[:2]
     colours = []
-    for start in range(min(2, n - 1)):
-        here, there = slice(start, n - 1, 2), slice(start + 1, n, 2)
+    for first in range(min(2, n - 1)):
+        here, there = slice(first, n - 1, 2), slice(first + 1, n, 2)
         colours.append((u[:, here], u[:, there], down[here]))
         colours.append((u[:, :, here], u[:, :, there], right[:, here]))
     flows = [[torch.zeros_like(a) for _ in range(layers)] for a, _, _ in colours]
@@ -161,7 +180,7 @@ def _relax(problem: MaskProblem, labels: int, eta: float) -> tuple[Tensor, Tenso
                 a.sub_(change)
                 b.add_(change.roll(shift, 0) if shift else change)
                 flow[shift] = wanted
-    return u.sort(0, descending=True).values, bias
+    return u
 
 
 def _energies(problem: MaskProblem, u: Tensor, bias: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:

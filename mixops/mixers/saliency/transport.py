@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from ...runtime.devices import has_triton
+
 AUCTION_REACH = 3
 AUCTION_RAISE = 0.1
 _AUCTION_ROUNDS = 4096
@@ -58,8 +60,14 @@ def auction(saliency: Float[Tensor, "p n*n"], visible: Bool[Tensor, "p n*n"], t_
     x = torch.arange(n, device=device)[:, None, None] + step  # (n, 1, r)
     inside = ((y >= 0) & (y < n) & (x >= 0) & (x < n)).reshape(blocks, -1)
     block = (y * n + x).reshape(blocks, -1).clamp(0, blocks - 1)  # (places, offsets)
-    square = (step[:, None] ** 2 + step**2).flatten() / max(n - 1, 1) ** 2
-    worth = saliency[:, block].sub_(t_eps * square).masked_fill_(~inside, -torch.inf)  # (p, places, offsets)
+    cost = t_eps * ((step[:, None] ** 2 + step**2).flatten() / max(n - 1, 1) ** 2)
+    if saliency.is_cuda and has_triton():
+        from ...kernels.auction import auction as fused
+        from ...kernels.auction import fits
+
+        if fits(blocks):
+            return fused(saliency, visible, cost, reach, AUCTION_RAISE / blocks, _AUCTION_ROUNDS)
+    worth = saliency[:, block].sub_(cost).masked_fill_(~inside, -torch.inf)  # (p, places, offsets)
     price = torch.zeros_like(saliency)
     source = torch.full_like(saliency, -1, dtype=torch.int64)
     place = torch.arange(blocks, device=device).expand_as(source)

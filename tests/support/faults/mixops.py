@@ -19,6 +19,7 @@ CO_MIXUP = ("mixops/mixers/test_co_mixup.py",)
 RESIZE = ("mixops/mixers/test_resizemix.py",)
 ALIGN = ("mixops/embedding/test_align.py",)
 MEASURES = ("mixops/test_measures.py",)
+PUZZLE_CUDA = ("mixops/kernels/test_puzzle_cuda.py::test_the_interpreted_kernels_have_the_bits_of_torchs_operations",)
 SEVERAL = ("mixops/mixers/test_several.py",)
 SALIENCY = ("mixops/mixers/test_spectral.py",)
 CUDA = ("mixops/kernels/test_blend_cuda.py",)
@@ -109,6 +110,10 @@ FAULTS = (
     Fault("what has no share of a sum takes part", "mixops/kernels/blend/eager.py", "torch.where(mask == 0, 0.0, mask * image)", "mask * image", SEVERAL),
     Fault("third source is the second again", "mixops/kernels/blend/cpu_several.py", "r * float32(source[c + i])", "r * float32(source[b + i])", SEVERAL),
     Fault("CUDA: every output of the first's shares", "mixops/kernels/blend/cuda_several.py", "tl.load(shares + output * S + s)", "tl.load(shares + b * K * S + s)", SEVERAL),
+    Fault("CUDA: a former owner keeps his block", "mixops/kernels/auction.py", "mask=sold & (owner >= 0)", "mask=sold & (owner > blocks)", PUZZLE_CUDA),
+    Fault("CUDA: of equal bids the last place", "mixops/kernels/auction.py", "bidding & (mine == most)", "bidding & (mine <= most)", PUZZLE_CUDA),
+    Fault("CUDA: layers tied to themselves alone", "mixops/kernels/relaxation.py", "u + (layer + shift) % LAYERS * n * n", "u + layer * n * n", PUZZLE_CUDA),
+    Fault("CUDA: one flow for all colours", "mixops/kernels/relaxation.py", "(colour * LAYERS + shift) * LAYERS", "shift * LAYERS", PUZZLE_CUDA),
     Fault("sparse targets of the first output", "mixops/apply/targets.py", "weights.permute(1, 2, 0, 3)", "weights[:, :, :1].expand_as(weights).permute(1, 2, 0, 3)", SEVERAL),
     Fault("nothing is in demand", "mixops/kernels/co_mixup.py", "2 * gamma * others if others > threshold", "0 * gamma * others if others > threshold", CO_MIXUP),
     Fault("the block above by the column beside", "mixops/kernels/co_mixup.py", "above = (state >> x) & 1", "above = (state >> max(x - 1, 0)) & 1", CO_MIXUP),
