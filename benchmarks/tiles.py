@@ -7,18 +7,16 @@ and with bells, as the share of the bandwidth of a copy of as many bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from multiprocessing import get_context
-from os import cpu_count
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from loaders.bench.device import copy_seconds, graph_seconds
+from loaders.bench.device import copy_seconds, graph_seconds, run_ahead
 from loaders.bench.kernel_calls import FORMATS, batches
 from loaders.bench.kernels_cuda import DEVICE, kernel_call
 from loaders.bench.measure import Report, conditions
@@ -68,10 +66,7 @@ def run(batch: int = 256, size: int = 224) -> Report:
     problems = [Problem(dtype, layout, *case) for dtype, layout, case in product(DTYPES, FORMATS, CASES)]
     tiles = list(candidates())
     console = Console(stderr=True)
-    with ProcessPoolExecutor(max(1, (cpu_count() or 1) - 2), get_context("spawn")) as pool:
-        waiting = [pool.submit(compile_tile, problem, tile) for problem in problems for tile in tiles]
-        for future in track(waiting, "compiling", console=console):
-            future.result()
+    run_ahead([partial(compile_tile, problem, tile) for problem in problems for tile in tiles], "compiling")
     images = batches(batch, size, DEVICE)
     shares: dict[tuple[str, str], dict[Tile, list[float]]] = {}
     copies: dict[int, float] = {}

@@ -2,17 +2,89 @@
 
 A batch is mixed in less time than a launch takes, so a clock on the host would measure Python. Calls that can be captured
 are replayed as one CUDA graph between two events; of any others the profiler adds up kernels and copies.
+
+What is compiled first is compiled by processes side by side, which leave it in the caches on disk: a device is too dear to
+wait for one compiler.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
+from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
 import torch
+
+from ..processors import usable_processors
+from .measure import clock
+
+_CALLS = 50  # of a clock on the host: fewer launches than the device's queue holds
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """How calls are timed on ``device``: each method makes a function that returns seconds a call.
+
+    Without a GPU they are all a clock around one call, so that a script can be tried where there is none.
+    """
+
+    device: torch.device
+
+    @property
+    def synchronize(self) -> Callable[[], None] | None:
+        """What makes a clock on the host tell the device's time."""
+        return torch.cuda.synchronize if self.device.type == "cuda" else None
+
+    def graph(self, call: Callable[[], object]) -> Callable[[], float]:
+        """Of the device, replayed as a graph."""
+        return self.called(call) if self.synchronize is None else graph_seconds(call)
+
+    def busy(self, call: Callable[[], object]) -> Callable[[], float]:
+        """Of the device, for calls that cannot be captured: what a graph of them would take at least."""
+        return self.called(call) if self.synchronize is None else partial(busy_seconds, call)
+
+    def called(self, call: Callable[[], object]) -> Callable[[], float]:
+        """Of one call of many, whoever is slower, device or host."""
+        return partial(clock, call, 1 if self.synchronize is None else _CALLS, self.synchronize)
+
+    def host(self, call: Callable[[], object]) -> Callable[[], float]:
+        """Of the host alone, until the call has enqueued its work."""
+        return self.called(call) if self.synchronize is None else partial(_host_seconds, call)
+
+    def copy(self, count: int) -> Callable[[], float]:
+        """Of a copy that reads and writes ``count`` bytes in all."""
+        if self.synchronize is not None:
+            return copy_seconds(count)
+        to, source = (torch.zeros(count // 2, dtype=torch.uint8) for _ in range(2))
+        return self.called(lambda: to.copy_(source))
+
+
+def run_ahead(tasks: Sequence[Callable[[], object]], describe: str) -> None:
+    """Runs ``tasks``, which compile, in processes of their own on all processors but two. Shows progress.
+
+    Raises what the first that failed raised.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    processes = max(1, min(len(tasks), usable_processors() - 2))
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        waiting = [pool.submit(task) for task in tasks]
+        for future in track(waiting, describe, console=Console(stderr=True), transient=True):
+            future.result()
+
+
+def _host_seconds(call: Callable[[], object]) -> float:
+    torch.cuda.synchronize()
+    taken = clock(call, _CALLS, None)
+    torch.cuda.synchronize()
+    return taken
 
 
 def graph_seconds(call: Callable[[], object], calls: int = 12, rounds: int = 5) -> Callable[[], float]:

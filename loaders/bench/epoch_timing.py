@@ -7,11 +7,13 @@ nothing is made ahead any more.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import Any
 
 from ..sources.registry import open_source
+from .measure import last, turns
 from .peers import Setting
 
 Open = Callable[[], AbstractContextManager[Callable[[], Iterable[Any]]]]
@@ -25,28 +27,35 @@ def measure_epochs(setting: Setting, cases: dict[str, Open], rounds: int, descri
 
     Raises ``ValueError`` where there is no case.
     """
-    import numpy as np
+    return last(epochs_in_turn(setting, cases, rounds, describe))
+
+
+def epochs_in_turn(
+    setting: Setting, cases: dict[str, Open], rounds: int, describe: str, seconds: float | None = None
+) -> Iterator[dict[str, Any]]:
+    """``measure_epochs`` as far as it has come, after each round; none but the first begins after ``seconds``."""
     import torch
-    from rich.console import Console
-    from rich.progress import Progress
 
     if not cases:
         raise ValueError("cases must name at least one loader, got none")
     batches = count_batches(setting)
-    rates: dict[str, list[float]] = {name: [] for name in cases}
-    names = list(cases)
-    with ExitStack() as stack, Progress(console=Console(stderr=True), transient=True) as progress:
-        epochs = {name: stack.enter_context(open_case()) for name, open_case in cases.items()}
-        task = progress.add_task(describe, total=(rounds + 1) * len(names))
-        for turn in range(-1, rounds):  # the first round is a warm-up
-            first = max(turn, 0) % len(names)
-            for name in names[first:] + names[:first]:
-                time.sleep(_SETTLE)
-                seconds = _time_middle(epochs[name], batches, torch.cuda.synchronize if setting.device != "cpu" else None)
-                if turn >= 0:
-                    rates[name].append((batches - 2 * _margin(batches)) * setting.batch_size / seconds)
-                progress.advance(task)
-    return {name: np.array(values) for name, values in rates.items()}
+    images = (batches - 2 * _margin(batches)) * setting.batch_size
+    synchronize = torch.cuda.synchronize if setting.device != "cpu" else None
+
+    def rate(epoch: Callable[[], Iterable[Any]]) -> float:
+        time.sleep(_SETTLE)
+        return images / _time_middle(epoch, batches, synchronize)
+
+    with ExitStack() as stack:
+        opened = {name: stack.enter_context(open_case()) for name, open_case in cases.items()}
+
+        def ready(name: str) -> Callable[[], float]:
+            rate(opened[name])  # an epoch to warm up
+            return partial(rate, opened[name])
+
+        yield from turns(
+            {name: partial(ready, name) for name in cases}, rounds=rounds, describe=describe, seconds=seconds
+        )  # fmt: skip
 
 
 def count_batches(setting: Setting) -> int:

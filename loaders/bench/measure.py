@@ -12,21 +12,25 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
 from importlib import metadata
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
 from rich.console import Console
 
+from mixstage import __version__
+
 from ..figures import console_for, print_table, write_json
 
+T = TypeVar("T")
 Seconds = Mapping[str, Float64[np.ndarray, " rounds"]]
 
 
@@ -68,10 +72,21 @@ def take_turns(
     cases: Mapping[str, Callable[[], Callable[[], float]]], *, rounds: int, describe: str
 ) -> dict[str, Float64[np.ndarray, " rounds"]]:
     """What the measurement of each case returns in each round; a case first makes its measurement. Shows progress."""
+    return last(turns(cases, rounds=rounds, describe=describe))
+
+
+def turns(
+    cases: Mapping[str, Callable[[], Callable[[], float]]], *, rounds: int, describe: str, seconds: float | None = None
+) -> Iterator[dict[str, Float64[np.ndarray, " rounds"]]]:
+    """``take_turns`` as far as it has come, after each round, so that who is cut off has something.
+
+    After ``seconds``, what comes before the first round included, no round begins but the first.
+    """
     from rich.progress import Progress
 
     if rounds < 1 or not cases:
         raise ValueError(f"rounds and cases must not be empty, got {rounds} rounds of {len(cases)} cases")
+    ends = time.monotonic() + (float("inf") if seconds is None else seconds)
     measured: dict[str, list[float]] = {name: [] for name in cases}
     names = list(cases)
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -81,11 +96,19 @@ def take_turns(
             ready[name] = cases[name]()
             progress.advance(task)
         for turn in range(rounds):
+            if turn and time.monotonic() > ends:
+                return
             first = turn % len(names)
             for name in names[first:] + names[:first]:
                 measured[name].append(ready[name]())
                 progress.advance(task)
-    return {name: np.array(values) for name, values in measured.items()}
+            yield {name: np.array(values) for name, values in measured.items()}
+
+
+def last(values: Iterable[T]) -> T:
+    """The last of ``values``, which must not be empty."""
+    (value,) = deque(values, maxlen=1)
+    return value
 
 
 def quartiles(values: Float64[np.ndarray, " rounds"]) -> Quartiles:
@@ -228,7 +251,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return f"{__version__}, from source" if package == "mixstage" else "not installed"
 
 
 def _cpu() -> str:

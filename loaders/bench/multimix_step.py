@@ -51,7 +51,9 @@ def build(name: str, classes: int) -> tuple[nn.Module, str, int]:
     return model, "fc" if hasattr(model, "fc") else "head", 224
 
 
-def training_step(device: torch.device, model_name: str, index: int, batch_size: int = 128) -> Callable[[], None]:
+def training_step(
+    device: torch.device, model_name: str, index: int, batch_size: int = 128, tuples: int = 1000
+) -> Callable[[], None]:  # fmt: skip
     """One step of SGD: bfloat16 and channels-last on a GPU, float32 on the CPU."""
     torch.manual_seed(0)
     _, form, dense, distill = STEPS[index]
@@ -66,7 +68,7 @@ def training_step(device: torch.device, model_name: str, index: int, batch_size:
     if device.type == "cuda":
         images = images.to(memory_format=torch.channels_last)
     labels = torch.randint(head.out_features, (batch_size,), device=device)
-    loss = None if form is None else losses(head, 1000, dense, distill)[form]
+    loss = None if form is None else losses(head, tuples, dense, distill)[form]
 
     def embed(net: Any) -> Tensor:
         features = net.forward_features(images)

@@ -13,6 +13,9 @@ TORCHVISION = "torchvision DataLoader, v2.RandomChoice([MixUp, CutMix])"
 DECODE = "decoding alone (DALI)"
 UNMIXED = "mixstage dali, no mixing"
 MIXED = "mixstage dali, HMix"
+SECOND = f"{UNMIXED}, a second time"
+AUGMENTED = f"{MIXED}, TrivialAugmentWide, erasing .1"
+PLAIN = "DALI, no mixing"
 _PACKAGES = ("torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "ffcv", "numba", "triton")
 
 

@@ -27,21 +27,14 @@ def clock(call, *_):
     call()
     return lambda: 1e-3 * next(ticks)
 
-class Pool:
-    def __init__(self, *_): pass
-    def __enter__(self): return self
-    def __exit__(self, *_): pass
-    def submit(self, *_):
-        return type("Done", (), {"result": lambda _: None})()
-
-tiles.ProcessPoolExecutor = Pool
+tiles.run_ahead = lambda *_: None
 tiles.candidates = lambda: iter([Tile(64, 2, 4), Tile(128, 1, 4, True)])
-for module in (kernels_cuda, tiles):
-    module.DEVICE = torch.device("cpu")
-    module.graph_seconds = clock
-    module.copy_seconds = lambda _: lambda: 1e-3 * next(ticks)
-kernels_cuda.busy_seconds = kernels_cuda.host_seconds = lambda call: clock(call)()
-print(json.dumps([json.loads(report.json()) for report in (kernels_cuda.run(2, 8, 1), tiles.run(2, 8))]))
+tiles.DEVICE = torch.device("cpu")
+tiles.graph_seconds = clock
+tiles.copy_seconds = lambda _: lambda: 1e-3 * next(ticks)
+kernels_cuda.MIXERS = kernels_cuda.MIXERS[2:5]
+tables = list(kernels_cuda.reports(2, 8, 1, torch.device("cpu")))
+print(json.dumps([json.loads(report.json()) for report in (*tables, tiles.run(2, 8))]))
 """
 
 
@@ -50,16 +43,19 @@ def test_tables_of_kernels_and_tiles() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    kernels, tiles = json.loads(done.stdout)
-    rows = [row for row in kernels["rows"] if row["path"] == "kernel"]
-    assert len(rows) == 2 * (4 * 6 + 1)
-    assert {(row["mixer"], row["K"]) for row in rows} == {
-        (mixer, k) for mixer in ("MixUp", "CutMix", "HMix", "GMix", "FMix", "Switch") for k in (1, 5)
-    }
-    assert all(row["share of a copy of the same bytes"]["median"] > 0 and row["host µs"] is None for row in rows)
-    whole = [row for row in kernels["rows"] if row["path"] != "kernel"]
+    *kernels, tiles = json.loads(done.stdout)
+    assert [len(table["rows"]) for table in kernels] == [6, 12, 18, 24, 30, 36, 46], "it grows by a kind of result"
+    rows = kernels[-1]["rows"]
+    assert {(row["mixer"], row["K"], row["result"]) for row in rows if row["path"] == "kernel"} == {
+        (mixer, k, f"{dtype} {layout}") for mixer in ("HMix", "GMix", "FMix") for k in (1, 5)
+        for dtype in ("float16", "bfloat16", "float32") for layout in ("NHWC", "NCHW")
+    }  # fmt: skip
+    assert all((row["share of a copy of the same bytes"] is None) == (row["path"] != "kernel") for row in rows)
+    assert all(row[f"{what} µs"]["median"] > 0 for row in rows for what in ("GPU", "call", "host"))
+    whole = [row for row in rows if row["path"] != "kernel"]
     assert {row["path"].split(",")[0] for row in whole} == {"mixstage", "eager torch", "torchvision", "timm", "kornia"}
-    assert all(row["host µs"]["median"] > 0 for row in whole)
+    told = " ".join(kernels[-1]["notes"])
+    assert "timm, with targets, CutMix: " in told and "No other library was measured" not in told
     assert len(tiles["rows"]) == 2 * 2 * 2 * 2
     assert {(row["result"], row["layout"], row["best for K"]) for row in tiles["rows"]} == {
         (dtype, layout, k) for dtype in ("float16", "float32") for layout in ("NHWC", "NCHW") for k in (1, 5)

@@ -134,6 +134,18 @@ def test_claims_come_from_the_file(tmp_path: Path) -> None:
     assert "2.50x (2.25 to 2.75)" in row and "Some CPU, 2026-11-21" in row
 
 
+def test_claims_of_a_gpu(tmp_path: Path) -> None:
+    """The least of all rows where a claim is of all, and nothing where a row has no figure."""
+    figures = [{"median": value, "low": value - 0.01, "high": value + 0.01} for value in (0.88, 0.86, 0.9)]
+    share = "share of a copy of the same bytes"
+    rows: list[dict[str, Any]] = [{"path": "kernel", "mixer": "HMix", share: figure} for figure in figures]
+    rows.append({"path": "torchvision, with targets", "mixer": "MixUp", share: None, "times the GPU time of mixstage": None})
+    report = {"conditions": {"CPU": "Some CPU", "GPU": "Some GPU", "date": "2026-11-21 10:00 UTC"}, "rows": rows}
+    (tmp_path / "kernels-cuda.json").write_text(json.dumps(report))
+    (row,) = claims(tmp_path).splitlines()[2:]
+    assert "0.86x (0.85 to 0.87)" in row and "[Some GPU, 2026-11-21](benchmarks/results/kernels-cuda.md)" in row
+
+
 def test_only_some_contestants(tmp_path: Path) -> None:
     pytest.importorskip("nvidia.dali")
     root = make_jpeg_folder(tmp_path / "images", 16, classes=2)
