@@ -40,16 +40,10 @@ constraints: .venv/base
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-annotate \
 	  --custom-compile-command "make constraints" --output-file constraints.txt pyproject.toml
 
-# what needs a CUDA device: tests, then the figures of benchmarks/results; IMAGES=FOLDER (ImageNet's training images or some of
-# them, 50,000 at least) adds those of the loader
+# what needs a CUDA device: its tests, then the figures of benchmarks/results, written as they come; PARTS="kernels loader" are
+# some of them, IMAGES=FOLDER (or a tar file of class folders) the photographs, without which synthetic ones are drawn
 gpu: .venv/dev
-	$(BIN)/python -m pytest -q -m gpu
-	$(BIN)/python -m benchmarks.tiles --save benchmarks/results
-	$(BIN)/mixstage bench kernels --save benchmarks/results
-ifdef IMAGES
-	$(BIN)/python -m benchmarks.trace $(IMAGES) --save benchmarks/results
-	$(BIN)/mixstage bench pipeline $(IMAGES) --batch-size 256 --device cuda --out benchmarks/results
-endif
+	$(BIN)/python -m benchmarks.device $(PARTS) --save benchmarks/results $(if $(IMAGES),--images $(IMAGES))
 
 soak: .venv/dev .venv/ffcv
 	$(BIN)/python -m tests.support.soak --minutes $(or $(MINUTES),10)

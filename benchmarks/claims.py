@@ -8,36 +8,72 @@ What has not been measured has no row.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-_COMPARED = {  # row and column of pipeline-loaders-*.json: what is claimed
-    ("mixstage dali, HMix", "x torchvision with mixing"): "images/s of the DALI loader with mixing, against torchvision "
-    "`DataLoader` with `v2.RandomChoice([MixUp, CutMix])`",
-    ("mixstage dali, HMix", "x same loader without mixing"): "images/s of the DALI loader with mixing, against the same "
-    "loader without",
-    (
-        "mixstage dali, HMix",
-        "x plain DALI",
-    ): "images/s of the DALI loader with mixing, against a plain DALI pipeline without",
-    ("mixstage ffcv, HMix", "x torchvision with mixing"): "images/s of the FFCV loader with mixing, against torchvision",
-}
+Rows = Iterable[dict[str, Any]]
+Figure = dict[str, Any]  # quartiles, or nothing
+
+
+def _of(column: str, **row: str) -> Callable[[Rows], Figure | None]:
+    """The figure in a column of the row that says ``row``."""
+    return lambda rows: next((r[column] for r in rows if row.items() <= r.items() and r.get(column)), None)
+
+
+def _least(column: str, **row: str) -> Callable[[Rows], Figure | None]:
+    """The least figure in a column of the rows that say ``row``."""
+
+    def find(rows: Rows) -> Figure | None:
+        found = [r[column] for r in rows if row.items() <= r.items() and r.get(column)]
+        return min(found, key=lambda figure: figure["median"]) if found else None  # type: ignore[no-any-return]
+
+    return find
+
+
+_LOADER = {"loader": "mixstage dali, HMix"}
+_CLAIMS: dict[str, dict[str, Callable[[Rows], Figure | None]]] = {  # files: what is claimed, and where it stands
+    "pipeline-loaders-*.json": {
+        "images/s of the DALI loader with mixing, against torchvision `DataLoader` with `v2.RandomChoice([MixUp, CutMix])`":
+            _of("x torchvision with mixing", **_LOADER),
+        "images/s of the DALI loader with mixing, against the same loader without":
+            _of("x same loader without mixing", **_LOADER),
+        "images/s of the DALI loader with mixing, against a plain DALI pipeline without": _of("x plain DALI", **_LOADER),
+        "images/s of the FFCV loader with mixing, against torchvision":
+            _of("x torchvision with mixing", loader="mixstage ffcv, HMix"),
+    },
+    "kernels-cuda.json": {
+        "bandwidth of the fused kernel, the slowest of all mixers, dtypes and layouts, against a copy of as many bytes":
+            _least("share of a copy of the same bytes", path="kernel"),
+        "GPU time of torchvision's `Normalize` and `v2.MixUp`, against the fused kernel with targets":
+            _of("times the GPU time of mixstage", path="torchvision, with targets", mixer="MixUp"),
+        "GPU time of kornia's `Normalize` and `RandomMixUpV2`, against the fused kernel with targets":
+            _of("times the GPU time of mixstage", path="kornia, with targets", mixer="MixUp"),
+    },
+    "model-steps-cuda.json": {
+        "time of a ResNet-50 step with dense MultiMix, against cross-entropy":
+            _of("times the plain step", model="resnet50", step="dense: mixstage"),
+    },
+    "training-cuda.json": {
+        "images/s of training ResNet-50 on the loader's batches with mixing, against one batch that is there":
+            _of("x a batch that is there", **{"fed by": "mixstage dali, HMix"}),
+    },
+}  # fmt: skip
 
 
 def claims(results: Path) -> str:
     """The table as Markdown, a row for each figure that ``results`` holds."""
     lines = []
-    for file in sorted(results.glob("pipeline-loaders-*.json")):
-        report = json.loads(file.read_text())
-        rows = {row["loader"]: row for row in report["rows"]}
-        machine = report["conditions"]
-        on = f"{machine['CPU'] if machine['GPU'] == 'none' else machine['GPU']}, {machine['date'].split()[0]}"
-        for (name, column), text in _COMPARED.items():
-            figure: dict[str, Any] | None = rows.get(name, {}).get(column)
-            if figure is not None:
-                quartiles = f"{figure['median']:.2f}x ({figure['low']:.2f} to {figure['high']:.2f})"
-                lines.append(f"| {text} | {quartiles} | [{on}](benchmarks/results/{file.stem}.md) |")
+    for pattern, claimed in _CLAIMS.items():
+        for file in sorted(results.glob(pattern)):
+            report = json.loads(file.read_text())
+            machine = report["conditions"]
+            on = f"{machine['CPU'] if machine['GPU'] == 'none' else machine['GPU']}, {machine['date'].split()[0]}"
+            for text, find in claimed.items():
+                figure = find(report["rows"])
+                if figure is not None:
+                    quartiles = f"{figure['median']:.2f}x ({figure['low']:.2f} to {figure['high']:.2f})"
+                    lines.append(f"| {text} | {quartiles} | [{on}](benchmarks/results/{file.stem}.md) |")
     return "\n".join(["| what | measured | on |", "|---|---|---|", *lines]) if lines else ""
 
 

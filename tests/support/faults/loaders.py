@@ -28,6 +28,7 @@ DEMO = (
 )
 TIMM, CLASSES, SAMPLING = ("loaders/test_moving_from_timm.py",), ("loaders/test_classes.py",), ("loaders/test_sampling.py",)
 STATS = ("loaders/test_stats.py",)
+DEVICE = ("benchmarks/test_device.py::test_rounds_end_when_the_time_is_over",)
 
 # one line a fault
 # ruff: noqa: E501
@@ -80,4 +81,6 @@ FAULTS = (
     Fault("demo: every seed trains on the same images", "loaders/cli/demo.py", "order = Key(seed).permutation", "order = Key(0).permutation", DEMO),
     Fault("demo: the start is counted", "loaders/cli/demo.py", "self.ends[self.warm - 1 :]", "self.ends[:]", DEMO),
     Fault("convert: overwrites what was made meanwhile", "loaders/cli/convert.py", "os.link(part, out)", "os.replace(part, out)", CONVERT),
+    Fault("bench: rounds go on when the time is over", "loaders/bench/measure.py", "if turn and time.monotonic() > ends:", "if turn > rounds:", DEVICE),
+    Fault("bench: the decoder is not told", "pipelines/dali/decode.py", '"output_type": types.RGB, **options.decoder}', '"output_type": types.RGB}', ("pipelines/dali/test_decode.py",)),
 )  # fmt: skip
