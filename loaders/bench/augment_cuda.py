@@ -56,8 +56,8 @@ class Case:
 def reports(batch: int, size: int, rounds: int, device: torch.device) -> Iterator[Report]:
     """The table as far as it has come: policies, single operations, other libraries."""
     if device.type == "cuda":
-        everything = [partial(_compile, stage, batch, size) for stage in [*POLICIES, *OPERATIONS]]
-        run_ahead(everything, "compiling")
+        stages: list[str | Op] = [*POLICIES, *OPERATIONS]
+        run_ahead([partial(_compile, stage, batch, size) for stage in stages], "compiling")
     clocks, told = Clocks(device), conditions(("torchvision", "kornia", "triton"))
     images = _images(batch, size, device)
     rows: list[list[Any]] = []

@@ -40,6 +40,7 @@ OUTPUTS = (1, 5)
 RESULTS = tuple(product((torch.float16, torch.bfloat16, torch.float32), FORMATS))
 DEVICE = torch.device("cuda")
 _OURS = "mixstage, with targets"
+_Calls = dict[tuple[str, str, int], Callable[[], object]]  # by path, mixer, outputs
 _KINDS = {"GPU µs": "", "call µs": "call ", "host µs": "host "}  # of measurements, by column
 
 
@@ -100,13 +101,13 @@ def reports(batch: int, size: int, rounds: int, device: torch.device = DEVICE) -
     table = _Table(batch, size, rounds, Clocks(device))
     images = batches(batch, size, device)
     for dtype, layout in RESULTS:
-        cases = {}
+        kernels: _Calls = {}
         for mixer, k in product(MIXERS, OUTPUTS):
             call = kernel_call(mixer.replace(interpolations=k), images, layout, dtype)
-            cases["kernel", type(mixer).__name__, k] = call
-        yield table.extended(cases, dtype, layout)
+            kernels["kernel", type(mixer).__name__, k] = call
+        yield table.extended(kernels, dtype, layout)
     labels = torch.randint(0, CLASSES, (batch,), device=device)
-    cases = {}
+    cases: _Calls = {}
     for mixer in (MixUp(), CutMix()):
         name = type(mixer).__name__
         cases[_OURS, name, 1] = whole_call(mixer, images, labels, None)
@@ -129,10 +130,8 @@ class _Table:
         self._worst: tuple[float, str] = (np.inf, "")
         self._compared: list[str] = []
 
-    def extended(
-        self, calls: dict[tuple[str, str, int], Callable[[], object]], dtype: torch.dtype, layout: str
-    ) -> Report:  # fmt: skip
-        """The table with rows for ``calls`` (path, mixer, K), measured now."""
+    def extended(self, calls: _Calls, dtype: torch.dtype, layout: str) -> Report:
+        """The table with rows for ``calls``, measured now."""
         clocks, whole = self._clocks, not any(path == "kernel" for path, _, _ in calls)
         result = f"{str(dtype).removeprefix('torch.')} {layout}"
         moved = {case: dtype.itemsize * case[2] + 1 for case in calls}
@@ -176,7 +175,7 @@ class _Table:
         return Report(title, COLUMNS, list(self._rows), self._told, notes)
 
 
-def _compared(seconds: dict[str, Any], calls: dict[tuple[str, str, int], Callable[[], object]]) -> list[str]:
+def _compared(seconds: dict[str, Any], calls: _Calls) -> list[str]:
     """Sentences that hold every whole call against this package's."""
     notes, lost = [], []
     for path, mixer, k in calls:

@@ -188,7 +188,8 @@ def _graph(source: Any, inputs: int, options: DecodeOptions) -> Any:
     """
     from nvidia.dali import fn, types
 
-    decode = {"device": options.device, "adjust_orientation": False, "output_type": types.RGB, **options.decoder}
+    decode: dict[str, Any] = {"device": options.device, "adjust_orientation": False, "output_type": types.RGB}
+    decode |= options.decoder
     data, *rest = fn.external_source(source, num_outputs=inputs, batch=True)
     if options.spill:
         images = fn.decoders.image(data, **decode)
