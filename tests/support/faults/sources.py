@@ -60,7 +60,7 @@ FAULTS = (
     Fault("crops: a transform has one number for all names", "loaders/transform.py", "start=nth", "start=0", CROPS),
     Fault("crops: other counts may go on", "loaders/state.py", '        "crops": [repr(one) for one in p.named] or None,\n', "", CROPS),
     Fault("crops: DALI cuts before it crops", "loaders/backends/dali.py", "spill=planner.crop.spill or bool(planner.named)", "spill=planner.crop.spill", CROPS),
-    Fault("label maps: numbers are averaged", "loaders/segmentation.py", '("nearest",) * len(crops.flips)', "crops.interpolations", MAPS),
+    Fault("label maps: numbers are averaged", "loaders/segmentation.py", '(nearest,) * len(crops.flips)', "crops.interpolations", MAPS),
     Fault("label maps: warps average numbers", "loaders/segmentation.py", "np.full_like(augment.filter, Filter.NEAREST)", "augment.filter", MAPS),
     Fault("label maps: colours of what is outside are classes", "loaders/segmentation.py", "fill=np.zeros_like(augment.fill)", "fill=augment.fill", MAPS),
     Fault("label maps: what is erased loses its classes", "loaders/segmentation.py", "np.isin(augment.op, [int(op) for op in WARPS])", "augment.op != Op.KEEP", MAPS),
