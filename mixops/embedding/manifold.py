@@ -1,6 +1,6 @@
 """Mixing hidden activations: one layer of a list, chosen anew each step, has its output mixed by any mixer.
 
-    h~ = mix(h_s(x), h_s(x'); lambda_k),  y~_k = mix(y, y'; lambda_k)        (multi-mix, arXiv 2406.01417, eq. 6)
+    h~ = mix(h_s(x), h_s(x'); lambda_k),  y~_k = mix(y, y'; lambda_k)        (multi-mix, arXiv 2406.01417, III-A.1, eq. 6)
 
 With one interpolation it is manifold mixup (arXiv 1806.05236), with K it is manifold multi-mix, with a matching it is
 manifold k-mixup (arXiv 2106.02933, section 5), with ``align`` it is AlignMixup (arXiv 2103.15375). The plan can only be
@@ -39,8 +39,10 @@ class ManifoldMix:
     k-mixup, multi-mix of either) fit vectors, tokens and maps. ``model`` may be wrapped in DistributedDataParallel and
     may run under autocast; ranks choose their layers independently. ``align`` lays one activation of each pair over the
     other before they are mixed, by constant masks, at every layer but the input. Hooks are there only while the model
-    runs. Raises
-    ``ValueError`` or ``TypeError`` naming the argument.
+    runs. Raises ``ValueError`` or ``TypeError`` naming the argument.
+
+    Two models that are called with one key are mixed at the same layer by the same plan, unless a matching looks at their
+    activations: so does the teacher of ``MultiMix``, which adds distillation and the dense loss to the maps returned here.
     """
 
     model: nn.Module

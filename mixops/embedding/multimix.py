@@ -49,6 +49,9 @@ class MultiMix(nn.Module):
     ``smoothing`` in [0, 1) smooths labels as torch's cross-entropy does. Raises ``ValueError`` or ``TypeError`` naming
     the argument.
 
+    Called with features and targets that another mixup has mixed and ``lam`` an identity, it is that mixup with the dense
+    loss (``attention="uniform"``) and distillation (appendix A.5, table 9).
+
     ``path`` says how the last loss was computed: "commuted", if the classifiers are ``nn.Linear`` or ``nn.Conv2d`` of
     1x1 and something needs a gradient, else "literal".
     """

@@ -18,9 +18,11 @@ from torch import nn
 from mixops.embedding import streamed
 from mixops.embedding.classifier import is_linear
 from mixops.embedding.dirichlet import dirichlet
+from mixops.embedding.manifold import ManifoldMix
 from mixops.embedding.multimix import MultiMix
 from mixops.embedding.streamed import Linear, streamed_loss
 from mixops.key import Key
+from mixops.mixers.mixup import MixUp
 
 DOUBLE = torch.float64
 
@@ -601,3 +603,36 @@ MAPS = torch.randn(6, 5, 2, 2)
 def test_bad_arguments_of_a_call(error, message, module, arguments):
     with pytest.raises(error, match=message):
         MultiMix(HEAD, 3, **module)(**{"features": Z, "labels": Y, **arguments})
+
+
+@pytest.mark.parametrize("distill", [0.0, 0.5])
+def test_an_identity_adds_dense_loss_and_distillation_to_another_mixup(distill):
+    """Appendix A.5: cross-entropy with the mixed targets and with the teacher's answers, at every position alike."""
+    generator = torch.Generator().manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 2)).double()
+    net = nn.ModuleDict({"body": body, "fc": nn.Linear(6, 5).double()})
+    teacher = copy.deepcopy(net)
+    teacher["fc"].weight.data += 0.5
+    images, view = (torch.rand(4, 3, 6, 5, dtype=DOUBLE, generator=generator) for _ in range(2))
+    labels, key, layers = torch.tensor([0, 1, 2, 3]), Key(step=3), [0, 2]
+    mixed = [ManifoldMix(part["body"], layers, MixUp(2.0)) for part in (net, teacher)]
+    maps, targets = mixed[0](images, labels, key=key, num_classes=5)
+    seen, same = mixed[1](view, labels, key=key, num_classes=5)
+    assert mixed[0].layer(key) == mixed[1].layer(key) and torch.equal(targets, same)
+    targets = targets.double() / targets.double().sum(1, keepdim=True)  # they are float32, and nearly sum to 1
+    loss_of = MultiMix(net["fc"], dense=True, attention="uniform", distill=distill)
+    r = maps[0, 0].numel()
+    identity = torch.eye(4, dtype=DOUBLE).expand(r, 4, 4)
+    found = loss_of(maps, targets, lam=identity, teacher=(seen, teacher["fc"]) if distill else None)
+    losses = []
+    for student, other in zip(maps.flatten(2).unbind(2), seen.flatten(2).unbind(2), strict=True):  # (4, 6) each
+        log_p, answers = net["fc"](student).log_softmax(1), teacher["fc"](other).softmax(1)
+        losses.append(-(((1 - distill) * targets + distill * answers) * log_p).sum(1).mean())
+    assert found.item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-10)
+    pooled = MultiMix(net["fc"], distill=distill)(
+        maps.mean((2, 3)), targets, lam=torch.eye(4, dtype=DOUBLE),
+        teacher=(seen.mean((2, 3)), teacher["fc"]) if distill else None,
+    )  # fmt: skip
+    log_p, answers = net["fc"](maps.mean((2, 3))).log_softmax(1), teacher["fc"](seen.mean((2, 3))).softmax(1)
+    expected = -(((1 - distill) * targets + distill * answers) * log_p).sum(1).mean()
+    assert pooled.item() == pytest.approx(expected.item(), abs=1e-10)
