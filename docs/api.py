@@ -13,7 +13,7 @@ from pathlib import Path
 import griffe
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("mixops", "loaders", "pipelines.dali", "pipelines.ffcv")
+MODULES = ("mixops", "loaders", "pipelines.dali", "pipelines.ffcv", "mixops.offline")
 FILE = Path(__file__).with_name("api.md")
 WIDTH = 110
 _HEAD = f"""# API reference
