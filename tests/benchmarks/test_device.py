@@ -224,10 +224,12 @@ def test_photographs_are_repeated_under_new_names(tmp_path: Path, packed: bool) 
 
 
 def test_no_photographs(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "words.txt").write_text("no photograph")
     (tmp_path / "scratch").mkdir()
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        tar.add(tmp_path / "words.txt", "class/words.txt")
     with pytest.raises(ValueError, match="images must hold class folders of photographs, got none in"):
-        repeated(tmp_path / "empty", 4, tmp_path / "scratch", 8)
+        repeated(tmp_path / "images.tar", 4, tmp_path / "scratch", 8)
 
 
 def test_rounds_end_when_the_time_is_over() -> None:
