@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import cycle
 from multiprocessing import get_context
 from statistics import median
@@ -31,7 +31,7 @@ _CALLS = 50  # of a clock on the host: fewer launches than the device's queue ho
 class Clocks:
     """How calls are timed on ``device``: each method makes a function that returns seconds a call.
 
-    Without a GPU they are all a clock around one call, so that a script can be tried where there is none.
+    Without a GPU they are all a clock around one call made once, so that a script can be tried where there is none.
     """
 
     device: torch.device
@@ -51,7 +51,7 @@ class Clocks:
 
     def called(self, call: Callable[[], object]) -> Callable[[], float]:
         """Of one call of many, whoever is slower, device or host."""
-        return partial(clock, call, 1 if self.synchronize is None else _CALLS, self.synchronize)
+        return partial(_tried, call) if self.synchronize is None else partial(clock, call, _CALLS, self.synchronize)
 
     def host(self, call: Callable[[], object]) -> Callable[[], float]:
         """Of the host alone, until the call has enqueued its work."""
@@ -78,6 +78,12 @@ def run_ahead(tasks: Sequence[Callable[[], object]], describe: str) -> None:
         waiting = [pool.submit(task) for task in tasks]
         for future in track(waiting, describe, console=Console(stderr=True), transient=True):
             future.result()
+
+
+@lru_cache(maxsize=256)
+def _tried(call: Callable[[], object]) -> float:
+    """Seconds of the one call that is made where nothing is to be learnt from another."""
+    return clock(call, 1, None)
 
 
 def _host_seconds(call: Callable[[], object]) -> float:
