@@ -5,89 +5,147 @@
 in float32, every operation rounded, the sources in their order: the eager blend's very bits. What has no share takes no
 part: 0 * NaN would be NaN.
 
-A row of the image stays in the L1 cache: the sources are added as they lie in memory, four at a time, so that a sum is read
-and written once for four; then it is laid out as the result is, scaled, cast and copied. A layout changes once a row that
-way, not once a source. Steps are those of ``cpu.py``, which blends two.
+The sources are added as they lie in memory, 32 elements at a time, whose sums stay in registers: a source costs a load that
+widens, a conversion, a product and a sum for every eight. A row of sums stays in the L1 cache. It is laid out as the result
+is, so that a layout changes once a row and not once a source, and then scaled, cast and stored at once. Shares know no
+place, so short rows go together; masks do.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
+from typing import Any
+
 import numpy as np
 import torch
-from numba import float32
+from llvmlite import ir
+from numba import float32, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from torch import Tensor
 
 from ...plan import MixPlan
 from ...runtime.jit import njit
 from ...runtime.threads import run_sliced
-from .cpu import (
-    _BFLOAT16,
-    _CONVERTS,
-    _FLOAT16,
-    _FLOAT32,
-    _KINDS,
-    _STREAMED,
-    _UINT8,
-    _address,
-    _copy,
-    _fence,
-    _memory,
-    _to_bfloat16,
-    _to_float16,
-    _to_uint8,
-)
+from . import cpu
+from .cpu import _CONVERTS, _FLOAT32, _KINDS, _LANES, _UINT8, _VECTOR, _address, _copy, _fence, _memory
+from .vectors import FLOAT, constant, each, number, pointer, put, read, splat, write
+
+_ROW = 1024  # elements of a row whose buffers stay in the L1 cache
+_BLOCK = 4 * _LANES  # elements whose sums stay in registers
+
+
+@intrinsic
+def _add(
+    _: Any, source: Any, first: Any, j: Any, sources: Any, weights: Any, step: Any, at: Any, count: Any, out: Any
+) -> Any:  # fmt: skip
+    """Writes ``count`` sums to the address ``out``: of elements of ``source`` from ``first[j, t] + at`` on, times a weight.
+
+    t goes over the number of ``sources``. Weights are floats from the address ``weights`` on: one for each t, or, if there
+    is a ``step``, one for each element, and those of the next t a ``step`` of floats on. Of floats, what is weighed by 0
+    takes no part.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data, firsts = (context.make_array(signature.args[i])(context, builder, args[i]) for i in (0, 1))
+        _, _, j, sources, weights, step, at, count, out = args
+        row = builder.gep(firsts.data, [builder.mul(j, builder.extract_value(firsts.shape, 1))])
+        weights = pointer(builder, weights)
+
+        def add(i: Any, elements: int, masked: bool) -> None:
+            lanes = min(elements, _LANES)
+            sums = [cgutils.alloca_once(builder, ir.VectorType(FLOAT, lanes)) for _ in range(elements // lanes)]
+            for total in sums:
+                builder.store(constant(0.0, lanes), total)
+            with cgutils.for_range(builder, sources) as loop:
+                place = builder.add(builder.load(builder.gep(row, [loop.index])), builder.add(at, i))
+                begin = builder.add(builder.mul(loop.index, step), i) if masked else loop.index
+                share = None if masked else splat(builder, builder.load(builder.gep(weights, [begin])), lanes)
+                for v, total in enumerate(sums):
+                    value = read(builder, data.data, builder.add(place, number(v * lanes)), lanes)
+                    weight = read(builder, weights, builder.add(begin, number(v * lanes)), lanes) if masked else share
+                    part = builder.fmul(weight, value)
+                    if masked and data.data.type.pointee == FLOAT:
+                        nothing = constant(0.0, lanes)
+                        part = builder.select(builder.fcmp_unordered("!=", weight, nothing), part, nothing)
+                    builder.store(builder.fadd(builder.load(total), part), total)
+            for v, total in enumerate(sums):
+                to = builder.add(out, builder.mul(builder.add(i, number(v * lanes)), number(4)))
+                write(builder, builder.load(total), to)
+
+        for masked in (False, True):
+            with builder.if_then(builder.icmp_unsigned("!=" if masked else "==", step, number(0))):
+                each(builder, count, (_BLOCK, _LANES, 1), partial(add, masked=masked))
+        return context.get_dummy_value()
+
+    return types.void(source, first, *[types.intp] * 7), generate
+
+
+@intrinsic
+def _scale(_: Any, sums: Any, affine: Any, at: Any, count: Any, kind: Any, past: Any, out: Any) -> Any:
+    """Stores ``count`` sums, from the address ``sums`` on, at the address ``out``: scaled, and as elements of ``kind``.
+
+    ``affine`` is read from column ``at`` on; ``past`` the caches is as ``vectors.put`` takes it.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sums, _, at, count, kind, past, out = args
+        affine = context.make_array(signature.args[1])(context, builder, args[1])
+        scale = builder.gep(affine.data, [at])
+        bias = builder.gep(scale, [builder.extract_value(affine.shape, 1)])
+        sums = pointer(builder, sums)
+
+        def scaled(i: Any, lanes: int) -> Any:
+            return builder.fadd(
+                builder.fmul(read(builder, sums, i, lanes), read(builder, scale, i, lanes)), read(builder, bias, i, lanes)
+            )
+
+        put(builder, scaled, count, kind, past, out)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, affine, types.intp, types.intp, types.intp, types.boolean, types.intp), generate
+
+
+# No function below slices an array within the loop over rows, as in ``cpu.py``.
 
 
 @njit()
-def _add(source, first, shares, begin, end, total, at, count):
-    """Adds ``shares[j]`` times the ``count`` elements of ``source`` from ``first[j]`` on, for j from begin to end."""
-    j = begin
-    while j + 4 <= end:
-        a, b, c, d = first[j], first[j + 1], first[j + 2], first[j + 3]
-        p, q, r, s = shares[j], shares[j + 1], shares[j + 2], shares[j + 3]
-        for i in range(count):
-            found = total[at + i] + p * float32(source[a + i])
-            found = found + q * float32(source[b + i])
-            found = found + r * float32(source[c + i])
-            total[at + i] = found + s * float32(source[d + i])
-        j += 4
-    while j < end:
-        a, p = first[j], shares[j]
-        for i in range(count):
-            total[at + i] = total[at + i] + p * float32(source[a + i])
-        j += 1
-
-
-@njit()
-def _add_masked(source, first, masks, b, k, j, y, channels, total, at, count):
-    """Adds a source under its mask, of which ``channels`` elements of a row share a value."""
-    for x in range(count // channels):
-        m = masks[b, k, j, y, x]
-        for i in range(x * channels, (x + 1) * channels):
-            part = m * float32(source[first + i])
-            total[at + i] = total[at + i] + (part if m != float32(0.0) else float32(0.0))
-
-
-@njit()
-def _lay_out(total, c, pixels_in, affine, out):
-    """A row of pixels as planes, or of planes as pixels, or as it is; scaled."""
-    w = total.size // c
-    if pixels_in == 1:  # pixels become planes
+def _lay_out(pixels, planes, to_planes):
+    """(w, c) to (c, w), or the other way."""
+    w, c = pixels.shape
+    if to_planes and c == 3:  # constant strides, so that the compiler can shuffle vectors
+        for x in range(w):
+            planes[0, x] = pixels[x, 0]
+            planes[1, x] = pixels[x, 1]
+            planes[2, x] = pixels[x, 2]
+    elif to_planes:
         for i in range(c):
-            scale, bias = affine[0, i], affine[1, i]
             for x in range(w):
-                out[i * w + x] = total[x * c + i] * scale + bias
+                planes[i, x] = pixels[x, i]
+    elif c == 3:
+        for x in range(w):
+            pixels[x, 0] = planes[0, x]
+            pixels[x, 1] = planes[1, x]
+            pixels[x, 2] = planes[2, x]
     else:
         for i in range(c):
-            scale, bias = affine[0, i], affine[1, i]
             for x in range(w):
-                out[x * c + i] = total[i * w + x] * scale + bias
+                pixels[x, i] = planes[i, x]
 
 
 @njit()
-def _scale(total, affine_row, out):
-    for i in range(total.size):
-        out[i] = total[i] * affine_row[0, i] + affine_row[1, i]
+def _spread(masks, row, pixels, t):
+    """A row of a mask to all channels of ``pixels[t]``, (w, c)."""
+    w, c = pixels.shape[1:]
+    if c == 3:
+        for x in range(w):
+            pixels[t, x, 0] = masks[row, x]
+            pixels[t, x, 1] = masks[row, x]
+            pixels[t, x, 2] = masks[row, x]
+    else:
+        for x in range(w):
+            for i in range(c):
+                pixels[t, x, i] = masks[row, x]
 
 
 @njit()
@@ -96,57 +154,56 @@ def _mix(
 ):  # fmt: skip
     """Mixes rows ``start`` to ``stop`` of the batch into the memory of ``out``.
 
-    The source is ``bytes_in`` or ``floats_in``, whichever is not empty, as it lies in memory; ``masks`` are used unless they
-    are empty, else ``shares``. ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
+    The source is ``bytes_in`` or ``floats_in``, whichever is not empty, as it lies in memory; ``masks`` (rows of the masks,
+    w) are used unless they are empty, else ``shares``. ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
     """
     k, c, h, w = shape
     n, s = c * w, sources.shape[1]
     in_planes, out_planes = 1 if pixels_in else c, 1 if pixels_out else c
     length, out_length = n // in_planes, n // out_planes
-    count = out_length * (4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2)
-    total, mixed = np.empty(n, np.float32), np.empty(n, np.float32)
-    halves, octets, affine_row = np.empty(n, np.uint16), np.empty(n, np.uint8), np.empty((2, n), np.float32)
-    first, share = np.empty(s, np.int64), np.empty(s, np.float32)
+    size = 4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2
+    past = streamed and kind != _UINT8 and out_length % _LANES == 0 and _address(out) % _VECTOR == 0
+    sums, turned, ready = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(4 * n, np.uint8)
+    pixels, planes = (sums.reshape(w, c), turned.reshape(c, w)) if pixels_in else (turned.reshape(w, c), sums.reshape(c, w))
+    affine_row, weights = np.empty((2, n), np.float32), np.empty((s if masks.size and pixels_in else 0, w, c), np.float32)
+    first, share, count = np.empty((k, s), np.int64), np.empty((k, s), np.float32), np.empty(k, np.int64)
     for i in range(n):
         channel = i % c if pixels_out else i // w
         affine_row[0, i], affine_row[1, i] = affine[0, channel], affine[1, channel]
     for b in range(start, stop):
+        for j in range(k):
+            count[j] = 0
+            for t in range(s):
+                if masks.size or shares[b, j, t] != 0:
+                    first[j, count[j]] = sources[b, t] * n * h
+                    share[j, count[j]] = float32(0.0) if masks.size else shares[b, j, t]
+                    count[j] += 1
         for y in range(h):
             for j in range(k):
-                total[:] = 0
+                at, step = _address(share) + 4 * j * s, 0
+                if masks.size:
+                    row = (b * k + j) * s * h + y
+                    at, step = _address(masks) + 4 * row * w, h * w
+                    if pixels_in:
+                        for t in range(s):
+                            _spread(masks, row + t * h, weights, t)
+                        at, step = _address(weights), n
                 for i in range(in_planes):
-                    here = 0
-                    for t in range(s):
-                        at = ((sources[b, t] * in_planes + i) * h + y) * length
-                        if masks.size:
-                            if bytes_in.size:
-                                _add_masked(bytes_in, at, masks, b, j, t, y, n // in_planes // w, total, i * length, length)
-                            else:
-                                _add_masked(floats_in, at, masks, b, j, t, y, n // in_planes // w, total, i * length, length)
-                        elif shares[b, j, t] != 0:
-                            first[here], share[here] = at, shares[b, j, t]
-                            here += 1
+                    place, to = (i * h + y) * length, _address(sums) + 4 * i * length
                     if bytes_in.size:
-                        _add(bytes_in, first, share, 0, here, total, i * length, length)
+                        _add(bytes_in, first, j, count[j], at, step, place, length, to)
                     else:
-                        _add(floats_in, first, share, 0, here, total, i * length, length)
-                if pixels_in == pixels_out:
-                    _scale(total, affine_row, mixed)
-                else:
-                    _lay_out(total, c, pixels_in, affine, mixed)
-                ready = _address(mixed)
-                if kind == _FLOAT16 and _CONVERTS:
-                    _to_float16(mixed, halves)
-                    ready = _address(halves)
-                elif kind == _BFLOAT16:
-                    _to_bfloat16(mixed, halves)
-                    ready = _address(halves)
-                elif kind == _UINT8:
-                    _to_uint8(mixed, octets)
-                    ready = _address(octets)
+                        _add(floats_in, first, j, count[j], at, step, place, length, to)
+                if pixels_in != pixels_out:
+                    _lay_out(pixels, planes, pixels_in)
                 for i in range(out_planes):
-                    to = (((b * k + j) * out_planes + i) * h + y) * count
-                    _copy(_address(out) + to, ready + i * count, count, streamed)
+                    summed = (_address(sums) if pixels_in == pixels_out else _address(turned)) + 4 * i * out_length
+                    to = _address(out) + (((b * k + j) * out_planes + i) * h + y) * out_length * size
+                    if past or not streamed:
+                        _scale(summed, affine_row, i * out_length, out_length, kind, past, to)
+                    else:
+                        _scale(summed, affine_row, i * out_length, out_length, kind, False, _address(ready))
+                        _copy(to, _address(ready), out_length * size, True)
     _fence()
 
 
@@ -169,12 +226,22 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     bytes_in, floats_in = (
         (source, source[:0].view(np.float32)) if source.dtype == np.uint8 else (np.empty(0, np.uint8), source)
     )
-    absent = np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0, 0, 0), np.float32)
-    shares, masks = (plan.more.masks, absent[1]) if plan.more.constant else (absent[0], plan.more.masks)
+    if plan.more.constant:
+        shares, masks = plan.more.masks, np.empty((0, 1), np.float32)
+        h, w = _longer_rows(h, w, c)
+    else:
+        shares, masks = np.empty((0, 0, 0), np.float32), plan.more.masks.reshape(-1, w)
     arrays = ((plan.more.rows, np.int64), (shares, np.float32), (masks, np.float32))
     drawn = [np.require(array, dtype, ["C", "W"]) for array, dtype in arrays]
     result = _memory(out).view(torch.uint8).numpy()
     run_sliced(
         _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), not images.is_contiguous(), not out.is_contiguous(), affine,
-        _KINDS[out.dtype], result.nbytes >= _STREAMED, result,
+        _KINDS[out.dtype], result.nbytes >= cpu._STREAMED, result,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _longer_rows(h: int, w: int, c: int) -> tuple[int, int]:
+    """``h`` rows of ``w`` pixels as fewer and longer ones, for shares, which are the same everywhere."""
+    together = next(n for n in range(max(min(h, _ROW // (w * c)), 1), 0, -1) if h % n == 0)
+    return h // together, w * together

@@ -34,13 +34,14 @@ from mixops import (
     soft_cross_entropy,
     sparse_targets,
 )
+from mixops.kernels.blend import cpu, cpu_several
 from mixops.key import Stream
 from mixops.mixers.multi.dirichlet import dirichlet_weights
 from mixops.plan import concatenate
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.uint8: 0.5001}
-SHAPES = ((5, 3, 17, 23), (4, 1, 9, 1), (4, 4, 8, 8), (3, 2, 1, 31))  # b, c, h, w
+SHAPES = ((5, 3, 17, 23), (4, 1, 9, 1), (4, 4, 8, 8), (3, 2, 1, 31), (2, 3, 2, 27))  # b, c, h, w
 
 
 def hand_made(b: int, k: int, s: int, h: int, w: int, *, dense: bool, seed: int = 0) -> MixPlan:
@@ -69,7 +70,10 @@ def cases():
             yield images, plan, options, out
 
 
-def test_the_cpu_kernel_is_the_reference_and_has_the_bits_of_the_eager_sum():
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_cpu_kernel_is_the_reference_and_has_the_bits_of_the_eager_sum(streamed, monkeypatch):
+    if streamed:  # small results too go past the caches
+        monkeypatch.setattr(cpu, "_STREAMED", 0)
     expected, last = np.empty(0), None
     for images, plan, options, out in cases():
         now = (id(plan), images.dtype, bool(options))
@@ -79,6 +83,12 @@ def test_the_cpu_kernel_is_the_reference_and_has_the_bits_of_the_eager_sum():
         error = np.abs(out.double().numpy() - expected).max()
         assert error <= TOLERANCE[out.dtype], (plan, images.dtype, out.dtype, images.stride(), out.stride(), error)
         assert torch.equal(out, mix_images(images, plan, backend="eager", **options))
+
+
+def test_one_compilation_serves_all():
+    for images, plan, options, out in list(cases())[::7]:
+        mix_images(images, plan, backend="numba", out=out, **options)
+    assert len(cpu_several._mix.signatures) == 1
 
 
 def check_triton(device: str = "cpu", every: int = 9) -> int:
