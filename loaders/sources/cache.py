@@ -24,8 +24,9 @@ from mixops.runtime.cache_folder import cache_folder
 from ..printable import printable
 
 _log = logging.getLogger("mixstage")
-_VERSION = 2  # of the contents
+_VERSION = 3  # of the contents
 _POLL = 0.1
+_SUMS = "checksum"  # of each array, in the order of their names, so that some can be read without the others
 
 
 def cache_file(key: str, folder: str | os.PathLike[str] | None) -> Path | None:
@@ -45,8 +46,9 @@ def read_cache(file: Path | None, *names: str) -> dict[str, np.ndarray]:
         return {}
     try:
         with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in names}
-            if int(stored["checksum"]) != _checksum(arrays):
+            arrays, sums = {name: stored[name] for name in names}, stored[_SUMS].tolist()
+            places = {name: i for i, name in enumerate(sorted(set(stored.files) - {_SUMS}))}
+            if any(sums[places[name]] != _checksum(name, array) for name, array in arrays.items()):
                 raise ValueError("it does not match its checksum")
             return arrays
     except FileNotFoundError:
@@ -64,7 +66,8 @@ def write_cache(file: Path | None, **arrays: np.ndarray) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as opened:
             part = opened.name
-            np.savez(opened, checksum=np.array(_checksum(arrays)), **arrays)  # type: ignore[arg-type]
+            sums = [_checksum(name, array) for name, array in sorted(arrays.items())]
+            np.savez(opened, **{_SUMS: np.array(sums)}, **arrays)  # type: ignore[arg-type]
         os.replace(part, file)
         part = None
     except OSError as error:
@@ -75,13 +78,21 @@ def write_cache(file: Path | None, **arrays: np.ndarray) -> None:
                 os.unlink(part)
 
 
-def _checksum(arrays: dict[str, np.ndarray]) -> int:
-    """Of names, types, shapes and contents, whatever their order."""
-    value = 0
-    for name, array in sorted(arrays.items()):
-        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
-        value = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, value)
-    return value
+def _checksum(name: str, array: np.ndarray) -> int:
+    """Of name, type, shape and contents."""
+    value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode())
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, value)
+
+
+def version_of(file: Path | None) -> tuple[int, int] | None:
+    """What is another once ``file`` was written anew; None where there is none."""
+    if file is None:
+        return None
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import numpy as np
 
 from .base import Labels, Opened, Sample
 
+_AT_ONCE = 65536
+
 
 class Joined:
     """The samples of several opened sources, one source after the other, which must agree on the kind of labels.
@@ -29,7 +31,8 @@ class Joined:
         starts = [0, *self._ends.tolist()]
         self.broken = {start + i: why for start, part in zip(starts, parts, strict=False) for i, why in part.broken.items()}
         self.decoded = all(part.decoded for part in parts)
-        self.digest = _digest("joined", *(part.digest for part in parts))
+        digests = "\0".join(("joined", *(part.digest for part in parts)))
+        self.digest = hashlib.sha256(digests.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,8 +63,12 @@ class Selected:
         self.classes, self.decoded = source.classes, source.decoded
         self.labels: Labels = source.labels[self._indices]
         self.sizes = source.sizes[self._indices]
-        self.broken = {i: source.broken[k] for i, k in enumerate(self._indices.tolist()) if k in source.broken}
-        self.digest = _digest("selected", source.digest, self._indices.tobytes().hex())
+        bad = np.flatnonzero(np.isin(self._indices, np.array(list(source.broken), np.int64)))
+        self.broken = {i: source.broken[int(self._indices[i])] for i in bad.tolist()}
+        digest = hashlib.sha256("\0".join(("selected", source.digest, "")).encode())
+        for start in range(0, len(self._indices), _AT_ONCE):  # in parts, for the text is twice as long
+            digest.update(self._indices[start : start + _AT_ONCE].tobytes().hex().encode())
+        self.digest = digest.hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -73,7 +80,3 @@ class Selected:
     def read(self, sample: int) -> Sample:
         """What its own source gives."""
         return self._source.read(int(self._indices[sample]))
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from .base import Listing
 from .cache import cache_file
-from .folder import read_sizes, stat_of
+from .folder import as_bytes, read_sizes, stat_of
 from .labels import as_labels
 from .progress import TIMEOUT, Turn, run_with_progress
 from .storage import read_file
@@ -26,6 +27,8 @@ _IMAGES = ("file_name", "filename", "file", "path", "image", "image_path")  # th
 _LABELS = ("label", "labels", "class", "target")
 _THREADS = 16
 _CHUNK = 256
+_ROW_BY_ROW = (".csv", ".tsv", ".jsonl")
+_UNRESOLVED = ("//", "/./", "/../", "/\0", "/.\0", "/..\0")  # in paths, one behind the other
 
 
 class Files(Listing):
@@ -56,12 +59,13 @@ class Files(Listing):
                 raise ValueError(f"labels must be None for a manifest, which has them, got {labels!r:.100}")
             place = place or os.path.dirname(os.path.abspath(files))
             files, labels = read_manifest(Path(files), columns)
-        paths = [os.path.join(place or os.getcwd(), os.path.expanduser(os.fspath(file))) for file in files]
+        here = place or os.getcwd()
+        paths = [_absolute(os.fspath(file), here) for file in files]
         if not paths:
             raise ValueError("files must be at least one, got none")
         numbers, names = as_labels(labels, classes, count=len(paths))
-        base = place or os.path.commonpath([os.path.dirname(path) for path in paths])
-        found = np.array(os.fsencode("\0".join(os.path.relpath(path, base) for path in paths)).split(b"\0"))
+        base = place or os.path.commonpath({os.path.dirname(path) for path in paths})
+        found = as_bytes(_relative(paths, base))
         stats = _stats(paths, timeout)
         key = "\0".join([base, str(len(paths)), *(paths[0], paths[-1])])
         sizes, broken = read_sizes(base, found, stats, cache_file(key, cache), timeout)
@@ -72,13 +76,25 @@ class Files(Listing):
         return read_file(self.name(sample))
 
 
+def _absolute(path: str, here: str) -> str:
+    return path if path[:1] == "/" else os.path.join(here, os.path.expanduser(path))
+
+
+def _relative(paths: list[str], base: str) -> list[str]:
+    """``os.path.relpath`` of each; where no path has anything to be resolved in it, just what comes after ``base``."""
+    text, start = "\0".join([*paths, ""]), os.path.join(base, "")
+    if any(part in text for part in _UNRESOLVED) or not all(path.startswith(start) for path in paths):
+        return [os.path.relpath(path, base) for path in paths]
+    return [path[len(start) :] for path in paths]
+
+
 def _stats(paths: list[str], timeout: float) -> np.ndarray:
     stats = np.empty((len(paths), 2), np.int64)
 
     def look(start: int, turn: Turn) -> int:
         for i, path in enumerate(paths[start : start + _CHUNK], start):
             turn(path)
-            stats[i] = stat_of(Path(path))
+            stats[i] = stat_of(path, partial(os.stat, path))
         return _CHUNK
 
     run_with_progress(look, range(0, len(paths), _CHUNK), len(paths), "looking at files", _THREADS, timeout=timeout)
@@ -87,27 +103,44 @@ def _stats(paths: list[str], timeout: float) -> np.ndarray:
 
 def read_manifest(path: Path, columns: tuple[str, str] | None = None) -> tuple[list[str], list[Any]]:
     """Files and labels of a manifest. Whole numbers are class numbers, other text is class names. Raises ``ValueError``."""
+    rows = _rows(path)
+    if path.suffix.lower() not in _ROW_BY_ROW:
+        (document,) = rows
+        if isinstance(document, dict):
+            return list(document), _typed(list(document.values()))
+        rows = iter(document if isinstance(document, list) else [])
+    files: list[str] = []
+    labels: list[Any] = []
+    image = label = ""
+    for number, row in enumerate(rows, 1):  # of a row nothing else is kept
+        if not isinstance(row, dict):
+            files = []
+            break
+        if number == 1:
+            image, label = columns or (_column(_IMAGES, row, path), _column(_LABELS, row, path))
+        if not row.get(image) or row.get(label) in (None, ""):
+            raise ValueError(f"files must have {image!r} and {label!r} in every row, not in row {number} of {str(path)!r}")
+        files.append(row[image])
+        labels.append(row[label])
+    if not files:
+        raise ValueError(f"files must be a manifest with a row a sample, got {str(path)!r}")
+    return files, _typed(labels)
+
+
+def _rows(path: Path) -> Iterator[Any]:
+    """The rows of a table or of JSON lines as they are read, or all of a JSON document at once."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() in (".csv", ".tsv"):
-                rows: Any = list(csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+                yield from csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
             elif path.suffix.lower() == ".jsonl":
-                rows = [json.loads(line) for line in file if line.strip()]
+                yield from (json.loads(line) for line in file if line.strip())
             else:
-                rows = json.load(file)
+                yield json.load(file)
     except FileNotFoundError as error:
         raise ValueError(f"files must be a manifest that exists, got {str(path)!r}") from error
     except ValueError as error:  # no JSON, no UTF-8
         raise ValueError(f"files must be a manifest, got {str(path)!r}: {error}") from error
-    if isinstance(rows, dict):
-        return list(rows), _typed(list(rows.values()))
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"files must be a manifest with a row a sample, got {str(path)!r}")
-    image, label = columns or (_column(_IMAGES, rows[0], path), _column(_LABELS, rows[0], path))
-    for number, row in enumerate(rows, 1):
-        if not row.get(image) or row.get(label) in (None, ""):
-            raise ValueError(f"files must have {image!r} and {label!r} in every row, not in row {number} of {str(path)!r}")
-    return [row[image] for row in rows], _typed([row[label] for row in rows])
 
 
 def _column(known: tuple[str, ...], row: dict[str, Any], path: Path) -> str:

@@ -8,18 +8,22 @@ another time of change, or were broken.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+from array import array
+from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from pipelines.bad_file import BadFile
 
 from ..printable import printable
 from .base import Listing
-from .cache import cache_file, locked, read_cache, write_cache
+from .cache import cache_file, locked, read_cache, version_of, write_cache
 from .headers import Size, image_size
 from .progress import TIMEOUT, Turn, run_with_progress
 from .splits import refuse_splits
@@ -55,14 +59,14 @@ class Folder(Listing):
         refuse_splits(path, classes)
         found = _list_classes(str(path), classes, timeout)
         for name, (names, _) in zip(classes, found, strict=True):
-            if not names:
+            if not len(names):
                 raise ValueError(
                     f"root must have images ({', '.join(EXTENSIONS)}) for every class, got {str(root)!r}, "
                     f"whose class {name!r} has none"
                 )
-        files = np.array(os.fsencode("\0".join(name for names, _ in found for name in names)).split(b"\0"))
         labels = np.repeat(np.arange(len(classes)), [len(names) for names, _ in found])
-        stats = np.concatenate([stat for _, stat in found])
+        files, stats = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        del found  # as much memory again
         sizes, broken = read_sizes(str(path), files, stats, cache_file(str(path.resolve()), cache), timeout)
         super().__init__(str(path), files, labels, sizes, classes, broken)
 
@@ -71,8 +75,8 @@ class Folder(Listing):
         return read_file(self.name(sample))
 
 
-def _list_classes(root: str, classes: tuple[str, ...], timeout: float) -> list[tuple[list[str], _Stats]]:
-    found: dict[str, tuple[list[str], _Stats]] = {}
+def _list_classes(root: str, classes: tuple[str, ...], timeout: float) -> list[tuple[np.ndarray, _Stats]]:
+    found: dict[str, tuple[np.ndarray, _Stats]] = {}
 
     def work(name: str, turn: Turn) -> int:
         found[name] = _list_class(root, name, turn)
@@ -82,8 +86,11 @@ def _list_classes(root: str, classes: tuple[str, ...], timeout: float) -> list[t
     return [found[name] for name in classes]
 
 
-def _list_class(root: str, name: str, turn: Turn) -> tuple[list[str], _Stats]:
-    """Names relative to root in ImageFolder's order, and the stats of each file."""
+def _list_class(root: str, name: str, turn: Turn) -> tuple[np.ndarray, _Stats]:
+    """Names relative to root in ImageFolder's order (dtype S), and the stats of each file.
+
+    All is kept as bytes and numbers: a million names as Python's strings are a tenth of a gigabyte.
+    """
     folders: dict[str, list[os.DirEntry[str]]] = {}
     top = os.path.join(root, name)
     above: tuple[_Identity, ...] = (_identity(root), _identity(top))
@@ -91,21 +98,26 @@ def _list_class(root: str, name: str, turn: Turn) -> tuple[list[str], _Stats]:
     for folder, above in found:  # grows
         turn(folder)
         folders[folder] = []
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        for entry in sorted(os.scandir(folder), key=attrgetter("name")):
             if not _is_folder(entry):
                 if entry.name.lower().endswith(EXTENSIONS):
                     folders[folder].append(entry)
             elif not _leads_back(entry.path, above):
                 found.append((entry.path, (*above, _identity(entry.path))))
-    names, stats = [], []
+    names, stats = [], array("q")
     for folder in sorted(folders):
         inside = os.path.relpath(folder, root)
         for i, entry in enumerate(folders[folder]):
             if i % _CHUNK == 0:
                 turn(entry.path)
             names.append(f"{inside}/{entry.name}")
-            stats.append(stat_of(entry))
-    return names, np.array(stats, np.int64).reshape(-1, 2)
+            stats.extend(stat_of(entry.path, entry.stat))
+    return as_bytes(names), np.array(stats, np.int64).reshape(-1, 2)
+
+
+def as_bytes(names: list[str]) -> np.ndarray:
+    """File names as an array of dtype S."""
+    return np.array(os.fsencode("\0".join(names)).split(b"\0")) if names else np.zeros(0, "S1")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -128,10 +140,10 @@ def _leads_back(folder: str, above: tuple[_Identity, ...]) -> bool:
     return True
 
 
-def stat_of(entry: os.DirEntry[str] | Path) -> tuple[int, int]:
-    """Length and time of change of a file, as the cache compares them."""
+def stat_of(path: str, stat: Callable[[], os.stat_result]) -> tuple[int, int]:
+    """Length and time of change of a file, as the cache compares them, from what ``stat`` gives."""
     try:
-        status = retried(os.fspath(entry), entry.stat)
+        status = retried(path, stat)
     except BadFile:  # a dangling link; the header scan says so
         return -1, -1
     return status.st_size, status.st_mtime_ns
@@ -140,9 +152,17 @@ def stat_of(entry: os.DirEntry[str] | Path) -> tuple[int, int]:
 def read_sizes(
     root: str, files: np.ndarray, stats: _Stats, cache: Path | None, timeout: float
 ) -> tuple[Int64[np.ndarray, "n 2"], dict[int, str]]:
-    """Sizes of ``files`` under ``root``, 0 for broken ones, and why those are; read from the cache where it has them."""
+    """Sizes of ``files`` under ``root``, 0 for broken ones, and why those are; read from the cache where it has them.
+
+    The cache is first looked at without its lock, which many processes that start at once would wait for in turn.
+    """
+    listing = _digest(files, stats)
+    version, (sizes, is_current) = version_of(cache), _cached_sizes(cache, files, stats, listing)
+    if is_current and sizes.all():
+        return sizes, {}
     with locked(cache, root, timeout) as alive:
-        sizes = _cached_sizes(cache, files, stats)
+        if version_of(cache) != version:  # another process has written it meanwhile
+            sizes, is_current = _cached_sizes(cache, files, stats, listing)
         missing = np.flatnonzero(sizes[:, 0] == 0)
         broken: dict[int, str] = {}
 
@@ -160,8 +180,8 @@ def read_sizes(
             _log.info("reading the headers of %d images in %s", len(missing), printable(root))
         chunks = np.split(missing, range(_CHUNK, len(missing), _CHUNK)) if len(missing) else []
         run_with_progress(scan, chunks, len(missing), "reading image headers", _THREADS, timeout=timeout, alive=alive)
-        if len(missing) > len(broken):  # something was learnt
-            write_cache(cache, files=files, stats=stats, sizes=sizes.astype(np.int32))
+        if len(missing) > len(broken) or (not is_current and sizes.any()):  # something was learnt, or files are gone
+            write_cache(cache, listing=listing, files=files, stats=stats, sizes=sizes.astype(np.int32))
     if broken:
         _log.warning(
             "%d of %d files in %s have no readable header; `mixstage check` lists them",
@@ -175,18 +195,28 @@ def _file_size(path: str) -> Size:
         return image_size(file)
 
 
-def _cached_sizes(cache: Path | None, files: np.ndarray, stats: _Stats) -> Int64[np.ndarray, "n 2"]:
-    """Sizes of the files that are as they were, 0 for the others."""
+def _digest(files: np.ndarray, stats: _Stats) -> UInt8[np.ndarray, " bytes"]:
+    """Of a listing: names and stats."""
+    digest = hashlib.sha256(f"{files.dtype.str} {files.shape}".encode())
+    digest.update(np.ascontiguousarray(files).view(np.uint8))
+    digest.update(np.ascontiguousarray(stats))
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _cached_sizes(
+    cache: Path | None, files: np.ndarray, stats: _Stats, listing: UInt8[np.ndarray, " bytes"]
+) -> tuple[Int64[np.ndarray, "n 2"], bool]:
+    """Sizes of the files that are as they were, 0 for the others, and whether the cache is of this very listing."""
+    stored = read_cache(cache, "listing", "sizes")
+    if stored and np.array_equal(stored["listing"], listing):  # then names and stats need not be read
+        return stored["sizes"].astype(np.int64), True
     sizes = np.zeros((len(files), 2), np.int64)
-    stored = read_cache(cache, "files", "stats", "sizes")
+    stored = stored and read_cache(cache, "files", "stats", "sizes")
     if not stored:
-        return sizes
+        return sizes, False
     old_files, old_stats, old_sizes = (stored[name] for name in ("files", "stats", "sizes"))
-    if np.array_equal(old_files, files):
-        old = np.arange(len(files))
-    else:
-        where = {name: i for i, name in enumerate(old_files.tolist())}
-        old = np.array([where.get(name, -1) for name in files.tolist()])
-    same = (old >= 0) & (old_stats[old] == stats).all(1)
+    order = np.argsort(old_files, kind="stable")
+    old = order[np.minimum(np.searchsorted(old_files, files, sorter=order), len(order) - 1)]
+    same = (old_files[old] == files) & (old_stats[old] == stats).all(1)
     sizes[same] = old_sizes[old[same]]
-    return sizes
+    return sizes, False

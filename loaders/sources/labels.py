@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from .base import MOST_CLASSES, Labels, numbered_classes
+
+_AT_ONCE = 65536
 
 
 def as_labels(
@@ -46,11 +49,25 @@ def as_labels(
 
 
 def _numbers_of(found: np.ndarray, names: tuple[str, ...] | None) -> tuple[Labels, tuple[str, ...]]:
-    names = tuple(sorted(set(found.tolist()))) if names is None else names
-    numbers = {name: i for i, name in enumerate(names)}
-    if unknown := sorted(set(found.tolist()) - numbers.keys()):
+    labels, numbers = distinct(found)
+    names = tuple(sorted(labels)) if names is None else names
+    places = {name: i for i, name in enumerate(names)}
+    if unknown := sorted(labels.keys() - places.keys()):
         raise ValueError(f"labels must be among the {len(names)} classes, got {unknown[0]!r}")
-    return np.array([numbers[name] for name in found.tolist()], np.int64), names
+    return np.array([places[label] for label in labels], np.int64)[numbers], names
+
+
+def distinct(labels: np.ndarray) -> tuple[dict[str, int], Int64[np.ndarray, " n"]]:
+    """The different ones of some text labels, numbered in the order in which they come first, and the number of each.
+
+    They are looked at a few at a time: a million names as Python's strings are a tenth of a gigabyte.
+    """
+    seen: dict[str, int] = {}
+    numbers = np.empty(len(labels), np.int64)
+    for start in range(0, len(labels), _AT_ONCE):
+        part = labels[start : start + _AT_ONCE].tolist()
+        numbers[start : start + _AT_ONCE] = [seen.setdefault(label, len(seen)) for label in part]
+    return seen, numbers
 
 
 def _checked(found: np.ndarray, names: tuple[str, ...] | None) -> tuple[Labels, tuple[str, ...]]:

@@ -28,7 +28,7 @@ from pipelines.bad_file import BadFile
 from .base import Labels, Listing
 from .cache import cache_file, locked, read_cache, write_cache
 from .headers import Size, image_size
-from .labels import as_labels
+from .labels import as_labels, distinct
 from .progress import Turn, run_with_progress
 from .remote import RemoteShards, is_address
 from .storage import open_regular, retried
@@ -77,12 +77,10 @@ class Packed(Listing):
         self.shards = tuple(find_shards(pattern, what) if self._remote is None else self._remote.addresses)
         root = os.path.commonpath([os.path.dirname(shard) for shard in self.shards]) if self._remote is None else ""
         scanner = _Scanner(self.shards, root, scan, what, broken_shard, self._remote, timeout)
-        contents = scanner.run(None if options is None else cache_file("\0".join([*self.shards, options]), cache))
-        counts = [len(shard.files) for shard in contents]
-        if not sum(counts):
+        counts, columns = scanner.run(None if options is None else cache_file("\0".join([*self.shards, options]), cache))
+        if not counts.sum():
             raise ValueError(f"root must be {what} that hold images, got {str(pattern)!r}")
-        full = [shard for shard in contents if len(shard.files)]
-        files, labels, sizes, places = (np.concatenate([getattr(shard, name) for shard in full]) for name in _COLUMNS)
+        files, labels, sizes, places = (columns[name] for name in _COLUMNS)
         owner = np.repeat(np.arange(len(self.shards)), counts)
         self.members: Int64[np.ndarray, "n p"] = np.column_stack([owner, places])  # shard, offset, length, ...
         numbers, names = folder_labels(labels, classes, files)
@@ -147,12 +145,15 @@ class _Scanner:
     remote: RemoteShards | None
     timeout: float
 
-    def run(self, cache: Path | None) -> list[Contents]:
-        """The contents of every shard: from the cache, where it is as it was when that was written."""
+    def run(self, cache: Path | None) -> tuple[Int64[np.ndarray, " s"], dict[str, np.ndarray]]:
+        """The images in each shard, and the columns of all: from the cache, where shards are as when that was written."""
         with locked(cache, self.root or self.shards[0], self.timeout) as alive:
             stats = np.array(self.remote.stats if self.remote else [_stat(shard) for shard in self.shards])
-            found = _cached(cache, stats)
+            old = read_cache(cache, "stats", "counts", *_COLUMNS)
+            found = _unchanged(old, stats)
             missing = [i for i in range(len(self.shards)) if i not in found]
+            if not missing:
+                return old["counts"], old
             errors: tuple[type[Exception], ...] = (BadFile, *self.broken_shard)
 
             def work(shard: int, turn: Turn) -> int:
@@ -171,16 +172,14 @@ class _Scanner:
             text = f"reading {self.what.split(' (')[0]}"
             run_with_progress(work, missing, len(missing), text, _THREADS, timeout=self.timeout, alive=alive)
             contents = [found[i] for i in range(len(self.shards))]
-            if missing:
-                full = [shard for shard in contents if len(shard.files)]
-                if len({(shard.labels.dtype.kind, shard.labels.shape[1:]) for shard in full}) > 1:
-                    raise ValueError(f"root must be {self.what} with labels of one kind, got several")
-                arrays = (
-                    {name: np.concatenate([getattr(shard, name) for shard in full]) for name in _COLUMNS} if full else {}
-                )
-                if arrays:
-                    write_cache(cache, stats=stats, counts=np.array([len(shard.files) for shard in contents]), **arrays)
-        return contents
+            full = [shard for shard in contents if len(shard.files)]
+            if len({(shard.labels.dtype.kind, shard.labels.shape[1:]) for shard in full}) > 1:
+                raise ValueError(f"root must be {self.what} with labels of one kind, got several")
+            counts = np.array([len(shard.files) for shard in contents])
+            columns = {name: np.concatenate([getattr(shard, name) for shard in full]) for name in _COLUMNS} if full else {}
+            if columns:
+                write_cache(cache, stats=stats, counts=counts, **columns)
+        return counts, columns
 
 
 def _stat(path: str) -> tuple[int, int]:
@@ -188,9 +187,8 @@ def _stat(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _cached(cache: Path | None, stats: Int64[np.ndarray, "s 2"]) -> dict[int, Contents]:
-    """The contents of the shards that are as they were when the cache was written."""
-    old = read_cache(cache, "stats", "counts", *_COLUMNS)
+def _unchanged(old: dict[str, np.ndarray], stats: Int64[np.ndarray, "s 2"]) -> dict[int, Contents]:
+    """The contents of the shards that are as they were when the cache ``old`` was written."""
     if not old or old["stats"].shape != stats.shape:
         return {}
     ends = np.cumsum(old["counts"])
@@ -233,12 +231,15 @@ def folder_labels(labels: np.ndarray, classes: Sequence[str] | None, files: np.n
     """Labels and classes, of folders those of an image folder."""
     if labels.dtype.kind != "U" or not labels[0].endswith("/"):
         return as_labels(labels, classes)
-    parts = [label[:-1].split("/") for label in labels.tolist()]
-    shared = _shared(parts) if len(set(labels.tolist())) > 1 else len(parts[0]) - 1
+    folders, numbers = distinct(labels)
+    parts = [folder[:-1].split("/") for folder in folders]
+    shared = _shared(parts) if len(parts) > 1 else len(parts[0]) - 1
     for i, part in enumerate(parts):
         if len(part) <= shared:
-            raise ValueError(f"root must have every image in the folder of its class, got {os.fsdecode(files[i])!r}")
-    return as_labels([part[shared] for part in parts], classes)
+            first = files[np.flatnonzero(numbers == i)[0]]
+            raise ValueError(f"root must have every image in the folder of its class, got {os.fsdecode(first)!r}")
+    found, names = as_labels([part[shared] for part in parts], classes)
+    return found[numbers], names
 
 
 def _shared(parts: list[list[str]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.stats import chisquare
 
 from loaders.sampling import Repeated, Together, Weighted
 from loaders.schedule import Schedule
+from mixops.key import Key, Stream
 
 
 @pytest.mark.parametrize("world", range(1, 9))
@@ -75,6 +77,33 @@ def test_batch_augmentation(world):
                 assert len(set(inside.tolist())) == part.size
             seen.update(ids.tolist())
     assert set(seen.values()) == {copies} and len(seen) == n
+
+
+@pytest.mark.parametrize(("n", "batch"), [(40, 8), (41, 8), (7, 8), (100, 12), (13, 5)])
+def test_rows_are_those_of_the_definition(n, batch):
+    """Row by row: r of a batch of B shows its sample r mod ceil(B / M), and r of a block its sample r mod group."""
+    key = Key(3, 1)
+    order = key.permutation(Stream.ORDER, n).tolist()
+    for views in (2, 3, 5):
+        full, found = -(-batch // views), Repeated(views).order(key, n, batch).tolist()
+        for at in range(n):
+            step, row = divmod(at, batch)
+            distinct = -(-(n % batch) // views) if step == n // batch else full
+            assert found[at] == order[step * full + row % distinct]
+        group, found = batch // 2, Together(views, batch // 2).order(key, n, batch).tolist()
+        assert len(found) == n * views
+        for at in range(n * views):
+            block, row = divmod(at, views * group)
+            assert found[at] == order[min(block * group + row % group, n - 1)]
+
+
+def test_weighted_rows_are_those_of_the_definition():
+    """Each number looked up by itself, also of weights that are 0 and of more than are sorted at once."""
+    for n in (7, 100_000):
+        weights = np.arange(n) % 5 / 3
+        edges, numbers = np.cumsum(weights), Key(3, 1).uniform(Stream.ORDER, (n,))
+        expected = [min(bisect_right(edges, number), n - 1) for number in (numbers * edges[-1]).tolist()]
+        assert Weighted(weights).order(Key(3, 1), n, 4).tolist() == expected
 
 
 def test_weights_are_the_law_of_the_draws():

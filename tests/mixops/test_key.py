@@ -14,7 +14,7 @@ from scipy import stats
 from support import reference
 
 from mixops import CutMix, Key, MixUp
-from mixops.key import Stream
+from mixops.key import Stream, order_of
 from mixops.mixers.beta import symmetric_beta
 
 integers = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 1])
@@ -69,6 +69,22 @@ def test_permutations_are_uniform():
 def test_a_permutation_is_the_order_of_its_words():
     words = reference.words(9, 1, 2, 3, 2, 50)
     assert Key(9, 1, 2, 3).permutation(Stream.PAIRING, 50).tolist() == sorted(range(50), key=words.__getitem__)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 65535, 65536, 65537, 131073, 300_000])
+def test_the_order_of_many_words_is_that_of_a_stable_sort(n):
+    """Also where words share all bits but the lowest, where these decide against the position, and where all are shared."""
+    rng = np.random.default_rng(n)
+    spread = rng.integers(0, 2**64, n, np.uint64)
+    few = rng.integers(0, 1000, n).astype(np.uint64) << np.uint64(50)
+    for words in (
+        spread, spread & ~np.uint64(2**40 - 1), few, few + rng.integers(0, 3, n).astype(np.uint64),
+        few + np.arange(n, dtype=np.uint64)[::-1], np.arange(n, dtype=np.uint64)[::-1].copy(), np.zeros(n, np.uint64),
+    ):  # fmt: skip
+        kept = words.copy()
+        order = order_of(words)
+        assert order.dtype == np.int64 and np.array_equal(order, np.argsort(words, kind="stable"))
+        assert np.array_equal(words, kept)
 
 
 @pytest.mark.parametrize("name", ["seed", "epoch", "step", "rank"])

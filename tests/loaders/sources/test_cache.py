@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from loaders.sources import cache
-from loaders.sources.cache import cache_file, locked, read_cache, write_cache
+from loaders.sources.cache import cache_file, locked, read_cache, version_of, write_cache
 
 ARRAYS = {"files": np.array([b"a.jpg", b"b.jpg"]), "sizes": np.array([[1, 2], [3, 4]], np.int32), "none": np.zeros((0, 3))}
 
@@ -51,6 +51,25 @@ def test_other_contents_are_not_used(
         np.savez(tmp_path / "y.npz", **{**stored, **change})
     assert read_cache(tmp_path / "y.npz", *ARRAYS) == {}
     assert "cannot use the index cache" in caplog.text and "making it anew" in caplog.text
+
+
+def test_some_arrays_are_read_without_the_others(tmp_path: Path) -> None:
+    """And what is wrong with the others does not matter."""
+    write_cache(tmp_path / "x.npz", **ARRAYS)
+    with np.load(tmp_path / "x.npz") as stored:
+        np.savez(tmp_path / "y.npz", **{**stored, "files": np.array([b"a.jpg", b"c.jpg"])})
+    assert list(read_cache(tmp_path / "y.npz", "sizes")) == ["sizes"]
+    assert read_cache(tmp_path / "y.npz", "sizes", "files") == {}
+
+
+def test_a_cache_that_was_written_again_is_another_version(tmp_path: Path) -> None:
+    assert version_of(None) is version_of(tmp_path / "x.npz") is None
+    write_cache(tmp_path / "x.npz", **ARRAYS)
+    before = version_of(tmp_path / "x.npz")
+    assert before is not None and version_of(tmp_path / "x.npz") == before
+    (tmp_path / "x.npz").rename(tmp_path / "old.npz")  # else its number may be given to the next one
+    write_cache(tmp_path / "x.npz", **ARRAYS)
+    assert version_of(tmp_path / "x.npz") != before
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:

@@ -36,6 +36,19 @@ def test_any_name_will_do_and_what_is_missing_is_bad(tmp_path: Path) -> None:
     assert source.broken == {1: "cannot be read: No such file or directory"}
 
 
+def test_paths_are_relative_to_the_root_however_they_are_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = [f"{folder}/0/00000.jpg", f"{folder}/1/00001.jpg"]
+    others = [f"{folder}//0/00000.jpg", f"{folder}/0/./00000.jpg", f"{folder}/1/../0/00000.jpg", f"{folder}/./0/00000.jpg"]
+    monkeypatch.setenv("HOME", str(folder))
+    for paths in (plain, *([plain[1], other] for other in others), [plain[1], "~/0/00000.jpg"], [plain[1], "0/00000.jpg"]):
+        source = Files(paths, [0, 1], root=folder)
+        assert {bytes(name) for name in source.files} == {b"0/00000.jpg", b"1/00001.jpg"} and not source.broken
+    outside = Files([plain[0], f"{folder.parent}/gone.jpg"], [0, 1], root=folder)
+    assert outside.files.tolist() == [b"0/00000.jpg", b"../gone.jpg"] and list(outside.broken) == [1]
+    alike = folder.parent / "data2"  # begins as the folder does
+    assert Files([plain[0], f"{alike}/a.jpg"], [0, 1], root=folder).files.tolist()[1] == b"../data2/a.jpg"
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -13,6 +13,7 @@ from torchvision.datasets import ImageFolder
 
 from loaders.sources import Folder
 from loaders.sources import folder as folder_source
+from loaders.sources.cache import locked
 
 
 @pytest.fixture
@@ -136,6 +137,49 @@ def test_two_that_come_at_once_read_the_headers_once(folder, tmp_path, scanned):
         thread.join()
     assert len(scanned) == 23
     assert len(results) == 4
+
+
+def test_a_cache_that_is_whole_is_used_without_its_lock(folder, tmp_path, scanned):
+    """Many ranks that start at once need not wait for one another."""
+    first = Folder(folder, cache=tmp_path / "c")
+    scanned.clear()
+    (file,) = (tmp_path / "c").glob("*.npz")
+    with locked(file, "data", 1):
+        assert np.array_equal(Folder(folder, cache=tmp_path / "c", timeout=0.5).sizes, first.sizes)
+        (folder / "2" / "new.jpg").write_bytes(encoded(picture(98, 31, 32)))
+        with pytest.raises(TimeoutError, match="another process that reads"):
+            Folder(folder, cache=tmp_path / "c", timeout=0.5)
+    assert scanned == []
+
+
+@pytest.mark.parametrize("change", ["nothing", "gone", "new", "other"])
+def test_names_are_read_from_the_cache_only_once_after_a_change(folder, monkeypatch, change):
+    """The sizes alone are what a start reads that finds everything as it was."""
+    Folder(folder)
+    if change == "gone":
+        (folder / "3" / "00003.jpg").unlink()
+    elif change == "new":
+        (folder / "2" / "new.jpg").write_bytes(encoded(picture(98, 31, 32)))
+    elif change == "other":
+        os.utime(folder / "1" / "00001.jpg", ns=(0, 1))
+    asked = []
+    read = folder_source.read_cache
+    monkeypatch.setattr(folder_source, "read_cache", lambda file, *names: asked.append(names) or read(file, *names))
+    for _ in range(2):
+        Folder(folder)
+    assert [names for names in asked if "files" in names] == [("files", "stats", "sizes")] * (change != "nothing")
+
+
+def test_a_file_that_takes_the_place_of_another_is_read_again(folder, scanned):
+    """Equal length and time under another name are another file."""
+    Folder(folder)
+    scanned.clear()
+    first, second = folder / "0" / "00000.jpg", folder / "0" / "00000.jpeg"  # where it would stand in the old list
+    status = first.stat()
+    first.rename(second)
+    os.utime(second, ns=(0, status.st_mtime_ns))
+    Folder(folder)
+    assert scanned == ["00000.jpeg"]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ DEMO = (
 TIMM, CLASSES, SAMPLING = ("loaders/test_moving_from_timm.py",), ("loaders/test_classes.py",), ("loaders/test_sampling.py",)
 STATS = ("loaders/test_stats.py",)
 DEVICE = ("benchmarks/test_device.py::test_rounds_end_when_the_time_is_over",)
+FOLDER = ("loaders/sources/test_folder.py",)
 
 # one line a fault
 # ruff: noqa: E501
@@ -61,6 +62,11 @@ FAULTS = (
     Fault("loader: the first batch counts in the rates", "loaders/stats.py", "self._images - self._first[0]", "self._images", STATS),
     Fault("loader: outputs are those of one view", "loaders/epoch.py", "sum(map(len, ready.batch.images))", "len(ready.batch.images[0])", STATS),
     Fault("loader: a folder of splits is a data set", "loaders/sources/splits.py", "<= {TRAINING, *HELD_OUT}", "<= set()", ("loaders/sources/test_splits.py",)),
+    Fault("loader: sizes of another listing", "loaders/sources/folder.py", 'np.array_equal(stored["listing"], listing)', "True", FOLDER),
+    Fault("loader: a file has the size of its neighbour in the cache", "loaders/sources/folder.py", "(old_files[old] == files) & ", "", FOLDER),
+    Fault("loader: a listing that lost files is compared anew at each start", "loaders/sources/folder.py", " or (not is_current and sizes.any())", "", FOLDER),
+    Fault("loader: whoever reads a whole cache waits for its lock", "loaders/sources/folder.py", "if is_current and sizes.all():", "if False:", FOLDER),
+    Fault("cache: sums of the wrong arrays", "loaders/sources/cache.py", "sorted(set(stored.files) - {_SUMS})", "sorted(arrays)", ("loaders/sources/test_cache.py",)),
     Fault("loader: every Accelerator saves the loader", "loaders/frameworks.py", "not any(saved is loader for", "not any(True for", ("test_works_with.py::test_an_accelerator_that_would_not_save_the_loader_is_warned_of",)),
     Fault("command line: tables cut figures", "loaders/figures.py", "if needed > console.width:", "if False:", ("loaders/test_figures.py",)),
     Fault("command line: a resumed training sees the first epoch again", "loaders/cli/training.py", '_PARTS = ("loader", "model",', '_PARTS = ("model",', ("loaders/cli/test_train.py::test_a_resumed_run_ends_with_the_same_weights",)),

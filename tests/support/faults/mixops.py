@@ -64,6 +64,7 @@ FAULTS = (
     Fault("rank forgotten in the key", "mixops/key.py", "[block, self.rank, self.step, self.epoch]", "[block, 0, self.step, self.epoch]", DRAWING),
     Fault("epoch forgotten in the key", "mixops/key.py", "[block, self.rank, self.step, self.epoch]", "[block, self.rank, self.step, 0]", DRAWING),
     Fault("streams share their words", "mixops/key.py", "[self.seed, stream]", "[self.seed, 0]", DRAWING),
+    Fault("words that share their high bits stay in the order of their places", "mixops/key.py", "if len(alike):", "if False:", DRAWING),
     Fault("switch takes labels from another member", "mixops/mixers/switch.py", "        np.stack([getattr(plan, name) for plan in plans])[choice, rows] for name in (", "        np.stack([getattr(plan, name) for plan in plans])[choice if name != 'weight' else 0 * choice, rows] for name in (", DRAWING),
     Fault("switch ignores its weights", "mixops/mixers/switch.py", "np.cumsum(np.asarray(self.weights))", "np.cumsum(np.ones(len(self.weights)))", DRAWING),
     Fault("FMix label is the mean of another cut", "mixops/mixers/fmix.py", "return masks.reshape(u, k, height, width), counts / pixels", "return masks.reshape(u, k, height, width), counts / (pixels + 1)", DRAWING),
