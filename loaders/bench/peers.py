@@ -72,15 +72,7 @@ class V2Mix:
 @contextmanager
 def torchvision_loader(setting: Setting, mixing: bool, stages: Stages | None = None) -> Generator[Batches, None, None]:
     """``DataLoader(ImageFolder)`` with v2 transforms, as many worker processes as there are cores."""
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms import v2
-
-    before, behind = ([], []) if stages is None else stages()
-    transform = v2.Compose([
-        v2.RandomResizedCrop(setting.size, antialias=True), v2.RandomHorizontalFlip(), *before, v2.PILToTensor(),
-        v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD), *behind,
-    ])  # fmt: skip
-    dataset = ImageFolder(setting.folder, transform)
+    dataset = _image_folder(setting, stages)
     loader: Any = torch.utils.data.DataLoader(
         dataset, setting.batch_size, shuffle=True, drop_last=True, num_workers=setting.cores, persistent_workers=True,
         pin_memory=setting.device != "cpu", multiprocessing_context="spawn", # forking a process with threads may hang
@@ -96,6 +88,27 @@ def torchvision_loader(setting: Setting, mixing: bool, stages: Stages | None = N
     finally:
         if loader._iterator is not None:
             loader._iterator._shutdown_workers()
+
+
+@contextmanager
+def torchvision_dataset(setting: Setting) -> Generator[Batches, None, None]:
+    """The items of the same data set, one after the other in this thread, as many as whole batches have; no batches."""
+    dataset = _image_folder(setting, None)
+    count = len(dataset) // setting.batch_size * setting.batch_size
+    yield lambda: (dataset[i] for i in torch.randperm(len(dataset))[:count].tolist())
+
+
+def _image_folder(setting: Setting, stages: Stages | None) -> Any:
+    """``ImageFolder`` with v2 transforms."""
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    before, behind = ([], []) if stages is None else stages()
+    transform = v2.Compose([
+        v2.RandomResizedCrop(setting.size, antialias=True), v2.RandomHorizontalFlip(), *before, v2.PILToTensor(),
+        v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD), *behind,
+    ])  # fmt: skip
+    return ImageFolder(setting.folder, transform)
 
 
 @contextmanager

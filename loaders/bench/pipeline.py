@@ -1,9 +1,9 @@
 """``mixstage bench pipeline``: images/s of every backend with and without mixing, against what people use today.
 
-Five parts, each a table: ``loaders`` (every loader alone, against torchvision's DataLoader, plain DALI, plain FFCV and
-decoding alone), ``mixers`` (what each mixer and each K costs), ``augment`` (what each policy costs), ``cores`` (1, 2, 4, ...
-of them) and ``training`` (a step on a batch that is there already, the loader alone, and both together). ``epoch_timing``
-says what is timed.
+Six parts, each a table: ``loaders`` (every loader alone, against torchvision's DataLoader, plain DALI, plain FFCV and
+decoding alone), ``stages`` (the processor time of an image by stage, on the CPU whatever the device), ``mixers`` (what each
+mixer and each K costs), ``augment`` (what each policy costs), ``cores`` (1, 2, 4, ... of them) and ``training`` (a step on a
+batch that is there already, the loader alone, and both together). ``epoch_timing`` says what is timed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .photos import write_photos
 from .pipeline_alone import measure_loaders, measure_mixers
 from .pipeline_augment import measure_augmentation
 from .pipeline_cores import measure_cores, run_with_cores
+from .pipeline_stages import measure_stages
 from .pipeline_training import measure_training
 
 
@@ -36,13 +37,15 @@ class Part(str, Enum):
     """The tables."""
 
     LOADERS = "loaders"
+    STAGES = "stages"
     MIXERS = "mixers"
     AUGMENT = "augment"
     CORES = "cores"
     TRAINING = "training"
 
 
-_NEEDS = {Part.AUGMENT: "nvidia.dali", Part.TRAINING: "torchvision"}  # parts that are left out without, unless asked for
+# parts that are left out without, unless asked for
+_NEEDS = {Part.STAGES: "nvidia.dali", Part.AUGMENT: "nvidia.dali", Part.TRAINING: "torchvision"}
 
 
 def pipeline(
@@ -73,16 +76,16 @@ def pipeline(
         if is_installed("ffcv") and device == "cpu" and {*parts} & {Part.LOADERS, Part.CORES}:
             convert(folder, beton)
         measures: dict[Part, Callable[[Setting, int], Report]] = {
-            Part.LOADERS: partial(measure_loaders, only=only), Part.MIXERS: partial(measure_mixers, only=only),
-            Part.AUGMENT: partial(measure_augmentation, only=only), Part.CORES: measure_cores,
-            Part.TRAINING: measure_training,
+            Part.LOADERS: partial(measure_loaders, only=only), Part.STAGES: measure_stages,
+            Part.MIXERS: partial(measure_mixers, only=only), Part.AUGMENT: partial(measure_augmentation, only=only),
+            Part.CORES: measure_cores, Part.TRAINING: measure_training,
         }  # fmt: skip
         for chosen in parts:
             report = measures[chosen](setting, rounds)
             report.show(console_for(json_file))
             written.append(report.figures())
             if out is not None:
-                stem = f"pipeline-{chosen.value}-{device}"
+                stem = f"pipeline-{chosen.value}-{'cpu' if chosen is Part.STAGES else device}"
                 report.save(out, stem)
-                report.chart(out / f"{stem}.png", "images/s")
+                report.chart(out / f"{stem}.png", "images/s" if "images/s" in report.columns else report.columns[1])
     write_json(json_file, written)

@@ -18,7 +18,7 @@ from support.images import make_jpeg_folder
 from typer.testing import CliRunner
 
 from benchmarks.claims import claims
-from loaders.bench import epoch_timing
+from loaders.bench import epoch_timing, pipeline_stages
 from loaders.bench.epoch_timing import count_batches, measure_epochs
 from loaders.bench.kernel_calls import who_won
 from loaders.bench.peers import Setting, plain_dali
@@ -118,7 +118,7 @@ def test_all_tables(tmp_path: Path) -> None:
         "--out", str(tmp_path), "--json", str(tmp_path / "all.json"))  # fmt: skip
     titles = [report["title"] for report in json.loads((tmp_path / "all.json").read_text())]
     assert [title.split(",")[0].split(" over")[0] for title in titles] == [
-        "Loaders alone", "Mixers in the DALI loader", "Augmentation", "Loaders alone", "Training",
+        "Loaders alone", "Stages", "Mixers in the DALI loader", "Augmentation", "Loaders alone", "Training",
     ]  # fmt: skip
     assert "| what | measured | on |" in claims(tmp_path) and "DALI loader with mixing" in claims(tmp_path)
 
@@ -174,6 +174,60 @@ def test_augmentation_table(tmp_path: Path) -> None:
     assert none["x no augmentation"]["median"] == 1.0 and ours["x no augmentation"]["median"] > 0
     ratio = ours["images/s"]["median"] / theirs["images/s"]["median"]
     assert ours["x torchvision with the same policy"]["median"] == pytest.approx(ratio)
+
+
+def test_stages_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clock: reading an image takes a second, its header two, what is done to a batch four and eight; nothing else any."""
+    for name in ("nvidia.dali", "torchvision"):
+        pytest.importorskip(name)
+    monkeypatch.setitem(sys.modules, "ffcv", None)
+    clock = [0.0]
+
+    def takes(name: str, seconds: float, owner: Any = pipeline_stages) -> None:
+        function = getattr(owner, name)
+
+        def slow(*arguments: Any, **options: Any) -> Any:
+            clock[0] += seconds
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, slow)
+
+    monkeypatch.setattr(pipeline_stages, "_clock", lambda: clock[0])
+    takes("read", 1, pipeline_stages.Walk)
+    takes("plain_size", 2)
+    takes("_other", 3)
+    takes("decode", 5, pipeline_stages.CropDecoder)
+    takes("crop_rows", 4)
+    takes("mix_images", 8)
+    root = make_jpeg_folder(tmp_path / "images", 16, classes=2)
+    damaged = min(root.rglob("*.jpg"))
+    Image.open(damaged).save(damaged, "PNG")  # whatever its name says, no JPEG
+    file = tmp_path / "stages.json"
+    options = ["--part", "stages", "--batch-size", "4", "--size", "32", "--rounds", "1", "--json", str(file)]
+    run(str(root), *options, "--out", str(tmp_path))
+    (report,) = json.loads(file.read_text())
+    found = {row["stage"]: row["CPU ms/image"]["median"] for row in report["rows"]}
+    stages = dict.fromkeys(pipeline_stages.STAGES, 0.0)
+    stages |= {"read": 1.0, "header": 2.0, pipeline_stages.LIMIT: 5 / 4, pipeline_stages.OTHERS: 3 / 16, "resize": 1.0}
+    stages["mix, normalise (HMix)"] = 2.0
+    assert {name: found[name] / 1e3 for name in stages} == pytest.approx(stages)
+    assert found[pipeline_stages.ALL] == pytest.approx(1e3 * sum(stages.values()))
+    ratios = {row["stage"]: row["x the limit"]["median"] for row in report["rows"]}
+    assert ratios[pipeline_stages.LIMIT] == 1 and ratios["header"] == pytest.approx(2 / (5 / 4))
+    assert {"mixstage dali, HMix", "DALI, its own pipeline", "torchvision's dataset"} <= found.keys()
+    assert "1 of 16 images are no plain JPEG" in report["notes"][2]
+    assert (tmp_path / "pipeline-stages-cpu.png").stat().st_size > 500
+
+
+def test_few_images_of_a_large_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are spread over the classes, and are the folder's own files."""
+    root = make_jpeg_folder(tmp_path / "images", 24, classes=3)
+    assert pipeline_stages.some_images(root, tmp_path / "links") == root
+    monkeypatch.setattr(pipeline_stages, "_MOST", 6)
+    links = pipeline_stages.some_images(root, tmp_path / "links")
+    found = sorted(links.rglob("*.jpg"))
+    assert len(found) == 6 and len({link.parent.name for link in found}) == 3
+    assert all(link.resolve().is_relative_to(root.resolve() / link.parent.name) for link in found)
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
