@@ -86,7 +86,7 @@ class Weighted(_Once):
         if weights.ndim != 1 or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
             raise ValueError(f"weights must be finite, at least 0 and not all 0, one a sample, got {self.weights!r:.200}")
         object.__setattr__(self, "weights", weights)
-        object.__setattr__(self, "_digest", hashlib.sha256(np.ascontiguousarray(weights)).hexdigest()[:16])
+        object.__setattr__(self, "_digest", hashlib.sha256(np.ascontiguousarray(weights).data).hexdigest()[:16])
 
     @classmethod
     def balanced(cls, labels: Int64[np.ndarray, " n"]) -> Weighted:

@@ -68,7 +68,7 @@ def run_config(source: Source, planner: StepPlanner, mixer: Mixer | None, transf
         "global_batch_size": schedule.batch_size,
         "batch_sizes": None if p.batch_sizes is None else repr(p.batch_sizes),
         "sampling": repr(schedule.sampling),
-        "indices": None if chosen is None else hashlib.sha256(np.ascontiguousarray(chosen)).hexdigest()[:16],
+        "indices": None if chosen is None else hashlib.sha256(np.ascontiguousarray(chosen).data).hexdigest()[:16],
         "views": p.views,
         "crops": [repr(one) for one in p.named] or None,
         "drop_last": schedule.drop_last,

@@ -142,6 +142,7 @@ class Walk:
         self._lap(OTHERS)
         batch = torch.from_numpy(crop_rows(images, already_cut(plan.crops)))
         self._lap("resize")
+        assert plan.mix is not None
         labels = self._labels[torch.from_numpy(plan.ids)]
         mix_images(batch.permute(0, 3, 1, 2), plan.mix, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         mix_targets(labels, plan.mix, num_classes=self._loader.num_classes)

@@ -105,8 +105,8 @@ class Listing:
         """Hash of names and labels."""
         text = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
         text.update(f"\0{self.files.dtype.itemsize}\0".encode())
-        text.update(np.ascontiguousarray(self.files).view(np.uint8))
-        text.update(np.ascontiguousarray(self.labels))
+        text.update(np.ascontiguousarray(self.files).view(np.uint8).data)
+        text.update(np.ascontiguousarray(self.labels).data)
         return text.hexdigest()[:16]
 
 

@@ -198,8 +198,8 @@ def _file_size(path: str) -> Size:
 def _digest(files: np.ndarray, stats: _Stats) -> UInt8[np.ndarray, " bytes"]:
     """Of a listing: names and stats."""
     digest = hashlib.sha256(f"{files.dtype.str} {files.shape}".encode())
-    digest.update(np.ascontiguousarray(files).view(np.uint8))
-    digest.update(np.ascontiguousarray(stats))
+    digest.update(np.ascontiguousarray(files).view(np.uint8).data)
+    digest.update(np.ascontiguousarray(stats).data)
     return np.frombuffer(digest.digest(), np.uint8)
 
 
