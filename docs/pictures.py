@@ -80,6 +80,19 @@ def even(mixer: Mixer, images: torch.Tensor) -> MixPlan:
     return next(plan for plan in plans if 0.45 < plan.weight[0].mean() < 0.65)
 
 
+def recursion(name: str, mixer: Mixer, images: torch.Tensor) -> None:
+    """One row of five steps, each in the box of the next, by the first seed whose boxes are large enough to see."""
+    size = {"batch_size": len(images), "height": SIDE, "width": SIDE}
+    keys = ([Key(seed, step=step) for step in range(5)] for seed in range(1000))
+    chosen = next(row for row in keys if all(0.5 < mixer.plan(key, **size).weight[0, 0] < 0.72 for key in row))
+    panels, history = [], None
+    for key in chosen:
+        plan = mixer.plan(key, **size)
+        history = mix_images(images.roll(key.step, 0), plan, history=history)
+        panels.append((f"step {key.step}: own label {plan.weight[0, 0]:.2f}", history[0].permute(1, 2, 0).numpy()))
+    show(name, panels)
+
+
 def overview(images: torch.Tensor) -> None:
     """Both sources and every result of every mixer, in one picture of two rows."""
     panels = [("own image", images[0]), ("partner", images[1])]
@@ -106,7 +119,9 @@ def main() -> None:
     mixers |= {"multi-mix": GMix(1.0, interpolations=3), "saliencymix": CutMix(1.0, centre="saliency")}
     eight = torch.cat([images, images.flip(3), images.roll(40, 3), images.flip(3).roll(40, 3)])
     for name, mixer in mixers.items():
-        if isinstance(mixer, (SharesMixer, CoMixUp)):
+        if mixer.period > 1:
+            recursion(name, mixer, eight)
+        elif isinstance(mixer, (SharesMixer, CoMixUp)):
             draw(name, mixer.plan(Key(2), images=eight), eight)
         else:
             draw(name, even(mixer, images), images)

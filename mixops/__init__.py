@@ -23,6 +23,7 @@ from .augment import (
 )
 from .augment.crops import CenterCrop, PaddedRandomCrop, RandomResizedCrop, ResizeRandomCrop, Squash
 from .embedding.align import Sinkhorn
+from .embedding.history_loss import HistoryLoss
 from .embedding.manifold import ManifoldMix
 from .embedding.multimix import MultiMix
 from .embedding.teacher import EmaTeacher
@@ -36,6 +37,7 @@ from .mixers.hmix import HMix
 from .mixers.mixup import MixUp
 from .mixers.multi.dirichlet import DirichletMixUp
 from .mixers.multi.zeta import ZetaMixUp
+from .mixers.recursive import RecursiveMix
 from .mixers.registry import parse_mixer
 from .mixers.resizemix import ResizeMix
 from .mixers.saliency.co_mixup import CoMixUp
@@ -63,6 +65,7 @@ __all__ = [
     "GMix",
     "GaussianBlur",
     "HMix",
+    "HistoryLoss",
     "Key",
     "ManifoldMix",
     "MixPlan",
@@ -77,6 +80,7 @@ __all__ = [
     "RandomGrayscale",
     "RandomResizedCrop",
     "RandomSolarize",
+    "RecursiveMix",
     "ResizeMix",
     "ResizeRandomCrop",
     "Sinkhorn",

@@ -14,7 +14,6 @@ what its rows are made of.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,19 +25,8 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 from .masks import constant_masks, dense_masks
 from .plan_checks import check_plan
 from .plan_sources import PlanSources, sources_of
-from .runtime.checks import check_array, check_sequence, check_type, shown
-
-_VERSION = 1
-_DTYPES: dict[str, dict[str, Any]] = {  # of a plan's arrays, by the kind of numbers in JSON
-    "partner": {"i": np.int64},
-    "weight": {"f": np.float64},
-    "lam": {"f": np.float64},
-    "params": {"f": np.float32},
-    "dense": {"f": np.float32, "i": np.uint8},
-    "moves": {"i": np.int32},
-}
-_MORE: dict[str, dict[str, Any]] = {"rows": {"i": np.int64}, "weight": {"f": np.float64}, "masks": {"f": np.float32}}
-FLAGS = ("inset",)  # of rows; a plan that has none says None
+from .plan_text import FLAGS, read, written
+from .runtime.checks import check_array, check_sequence, check_type
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +40,8 @@ class MixPlan:
     own (0) and of the partner image (1) is shown at each block of a square grid (puzzle-mix's transport). ``more``, where
     given, holds rows of several sources; ``partner``, ``weight`` and ``params`` are then those of the first two, and moves
     theirs, too. ``inset``, where given, says which rows show their partner whole, made small, in the box of each output's
-    nine floats (ResizeMix), and not what the partner has at that place.
+    nine floats (ResizeMix), and not what the partner has at that place; ``past``, which rows have their partner not in this
+    batch but in the one that was mixed before (RecursiveMix).
 
     Weights and masks are in [0, 1]. Raises ``ValueError`` or ``TypeError`` naming the field for numbers out of range, that
     are none, or of another dtype; only ``dense`` of bool or of other floats is converted.
@@ -68,6 +57,7 @@ class MixPlan:
     moves: Int32[np.ndarray, "b k 2 blocks"] | None = None
     more: PlanSources | None = None
     inset: Bool[np.ndarray, " b"] | None = None
+    past: Bool[np.ndarray, " b"] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.dense, np.ndarray) and self.dense.dtype.kind in "fb" and self.dense.dtype != np.float32:
@@ -98,6 +88,11 @@ class MixPlan:
     def weights(self) -> Float64[np.ndarray, "b k s"]:
         """The label share of each source in each output."""
         return np.stack([self.weight, 1 - self.weight], 2) if self.more is None else self.more.weight
+
+    @property
+    def recalls(self) -> bool:
+        """Whether the partner of some row is in the batch that was mixed before."""
+        return self.past is not None and bool(self.past.any())
 
     @property
     def batch_size(self) -> int:
@@ -165,6 +160,8 @@ class MixPlan:
             )
         if scores.is_complex() or scores.dtype == torch.bool or own.is_floating_point() or own.is_complex():
             raise TypeError(f"logits must be real and labels integers, got {scores.dtype} and {own.dtype}")
+        if self.recalls:
+            raise ValueError("accuracy must be that of a plan whose partners are in the batch, whose labels are known")
         guess = scores.detach().argmax(-1).cpu().numpy().reshape(self.weight.shape)  # (b * k,) -> (b, k)
         label = own.cpu().numpy()
         label = label[self.sources]  # (b, s)
@@ -173,40 +170,12 @@ class MixPlan:
 
     def to_json(self) -> str:
         """The plan as JSON text; floats are written so that they read back bit for bit."""
-        arrays = {name: getattr(self, name) for name in ("partner", "weight", "lam", "params", "dense", "moves")}
-        fields: dict[str, Any] = {name: None if array is None else array.tolist() for name, array in arrays.items()}
-        if self.more is not None:
-            fields["more"] = {name: getattr(self.more, name).tolist() for name in _MORE}
-        fields |= {name: flags.astype(int).tolist() for name in FLAGS if (flags := getattr(self, name)) is not None}
-        return json.dumps({"version": _VERSION, "height": self.height, "width": self.width, **fields})
+        return written(self)
 
     @classmethod
     def from_json(cls, text: str) -> MixPlan:
         """The plan that ``to_json`` wrote. Raises ``ValueError`` for any other text."""
-        check_type("text", text, str, "JSON text")
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"text must be a plan written by to_json, got {shown(text)}: {error}") from error
-        names = {"version", "height", "width", *_DTYPES}
-        if not isinstance(fields, dict) or fields.get("version") != _VERSION:
-            raise ValueError(f"text must be a plan of version {_VERSION} written by to_json, got {shown(text)}")
-        if fields.keys() - {"more", *FLAGS} != names:
-            raise ValueError(f"text must have the keys {', '.join(sorted(names))}, got {shown(sorted(fields))}")
-        try:
-            arrays: dict[str, Any] = {name: _from_lists(name, fields[name], kinds) for name, kinds in _DTYPES.items()}
-            more = None
-            if "more" in fields:
-                told = fields["more"]
-                if not isinstance(told, dict) or told.keys() != _MORE.keys():
-                    raise ValueError(f"more must have the keys {', '.join(_MORE)}, got {shown(told)}")
-                parts: dict[str, Any] = {name: _from_lists(name, told[name], kinds) for name, kinds in _MORE.items()}
-                more = PlanSources(**parts)
-            for name in fields.keys() & set(FLAGS):
-                arrays[name] = _from_lists(name, fields[name], {"i": np.bool_})
-            return cls(**arrays, height=fields["height"], width=fields["width"], more=more)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"text must be a plan written by to_json, but {error}") from error
+        return read(text, cls)
 
     def __str__(self) -> str:
         rows = [
@@ -275,22 +244,3 @@ def _concatenate_sources(plans: Sequence[MixPlan], starts: Int64[np.ndarray, " p
         np.concatenate([part.weight for part in found]),
         np.concatenate([part.masks for part in found]),
     )
-
-
-def _from_lists(name: str, lists: Any, dtypes: dict[str, Any]) -> np.ndarray | None:
-    """The array of nested lists of numbers; where no number is lost, as an array of its dtype."""
-    if lists is None and name in ("dense", "moves"):
-        return None
-    try:
-        array = np.asarray(lists)
-    except ValueError as error:  # rows of several lengths
-        raise ValueError(f"{name} must be lists of one length, got {shown(lists)}") from error
-    kind = array.dtype.kind
-    if not isinstance(lists, list) or kind not in ("if" if "f" in dtypes else "i"):
-        raise ValueError(f"{name} must be lists of {'numbers' if 'f' in dtypes else 'integers'}, got {shown(lists)}")
-    dtype = dtypes.get(kind, dtypes.get("f"))
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
-        converted = array.astype(dtype)
-    if kind == "i" and (converted != array).any():
-        raise ValueError(f"{name} must be in the range of {np.dtype(dtype)}, got {array.min()} to {array.max()}")
-    return converted

@@ -32,6 +32,8 @@ class PlanFields(Plan, Protocol):
     def moves(self) -> Any: ...
     @property
     def inset(self) -> Any: ...
+    @property
+    def past(self) -> Any: ...
 
 
 _INT64, _INT32, _UINT8, _BOOL = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.uint8), np.dtype(np.bool_)
@@ -57,6 +59,8 @@ def check_plan(plan: PlanFields) -> None:
         _check_more(plan, b, k)
     _check_indices("partner", plan.partner, b)
     _check_masks(plan.weight, plan.lam, plan.params)
+    if plan.past is not None:
+        check_field("past", plan.past, (_BOOL,), (b,))
     if plan.inset is not None:
         _check_insets(plan, b)
 

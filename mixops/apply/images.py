@@ -1,8 +1,9 @@
 """Applies a plan to pixels: blend, normalise, cast and lay out in one pass, on whatever device the images are.
 
 The one place where a kernel is chosen: Triton on CUDA, numba on CPU, plain torch for dtypes and shapes that those do not
-take, for images that need a gradient, for moved blocks and, on CUDA, for images that are shown whole in a box. uint8 images
-are scaled by 1/255 when the result is floating and stay uint8, rounded half to even, when it is not.
+take, for images that need a gradient, for moved blocks, for partners that were mixed before and, on CUDA, for images that
+are shown whole in a box. uint8 images are scaled by 1/255 when the result is floating and stay uint8, rounded half to even,
+when it is not.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def mix_images(
     layout: Literal["NCHW", "NHWC"] = "NCHW",
     out: Any = None,
     backend: Backend | None = None,
+    history: Any = None,
 ) -> Any:
     """Mixes a batch by its plan; row b * K + k of the result is output k of pair b.
 
@@ -50,24 +52,27 @@ def mix_images(
     value a channel, normalise the result on the scale [0, 1]. ``dtype`` is that of the images by default, float32 for
     normalised uint8. ``memory_format`` is that of the images by default. ``out`` receives the result; it may share memory
     with ``images``, at the cost of a copy. ``plan=None`` mixes nothing and does the rest. ``backend`` forces "eager",
-    "numba" or "triton" for what it can do. An image that a mask hides takes no part, even where it is not finite. Raises
-    ``ValueError`` or ``TypeError`` naming the argument.
+    "numba" or "triton" for what it can do. ``history`` holds the images that were mixed at the step before, b of them or
+    more, like ``images``: the partners of rows of the past (RecursiveMix), which no other plan has. An image that a mask
+    hides takes no part, even where it is not finite. Raises ``ValueError`` or ``TypeError`` naming the argument.
     """
+    history = None if history is None else check_array("history", history)
     if isinstance(images, np.ndarray):
         buffer = None if out is None else _writable(out)
         mixed = mix_images(
             check_array("images", images), plan, mean=mean, std=std, dtype=_numpy_dtype(dtype), memory_format=memory_format,
-            layout=layout, out=buffer, backend=backend,
+            layout=layout, out=buffer, backend=backend, history=history,
         )  # fmt: skip
         return mixed.numpy() if out is None else out
     images = check_array("images", images)
     if check_choice("layout", layout, _LAYOUTS) == "NHWC":
-        for name, value in (("images", images), ("out", out)):
+        for name, value in (("images", images), ("out", out), ("history", history)):
             if value is not None and not (isinstance(value, Tensor) and value.ndim == 4):
                 raise ValueError(f"{name} must have four axes under layout='NHWC', got {shown(value)}")
         mixed = mix_images(
             images.permute(0, 3, 1, 2), plan, mean=mean, std=std, dtype=dtype, memory_format=memory_format,
             out=None if out is None else out.permute(0, 3, 1, 2), backend=backend,
+            history=None if history is None else history.permute(0, 3, 1, 2),
         )  # fmt: skip
         return mixed.permute(0, 2, 3, 1) if out is None else out
     _check_images(images)
@@ -81,7 +86,8 @@ def mix_images(
         _check_out(out, shape, dtype, images.device)
     chosen = _choose(images, plan, dtype, backend)
     if chosen == "eager":
-        mixed = _in_format(_blend(images, plan, scale, bias, dtype), images, memory_format)
+        past = _check_history(history, images, plan)
+        mixed = _in_format(_blend(images, plan, scale, bias, dtype, past), images, memory_format)
         return mixed if out is None else out.copy_(mixed)
     source = _dense(images)
     if out is None or not (_is_planes(out) or _is_pixels(out)) or _may_overlap(out, images):
@@ -109,6 +115,18 @@ def _check_plan(images: Tensor, plan: MixPlan) -> None:
         raise ValueError(
             f"images must be {plan.height}x{plan.width} pixels for the masks of this plan, got shape {tuple(images.shape)}"
         )
+
+
+def _check_history(history: Tensor | None, images: Tensor, plan: MixPlan) -> Tensor | None:
+    """The images mixed before, if the plan has partners among them."""
+    if not plan.recalls:
+        return None
+    if history is None:
+        raise ValueError("history must be the images that were mixed at the step before for this plan, got None")
+    same = (history.shape[1:], history.dtype, history.device) == (images.shape[1:], images.dtype, images.device)
+    if not same or len(history) < plan.batch_size:
+        raise ValueError(f"history must be {plan.batch_size} images at least, like {shown(images)}, got {shown(history)}")
+    return history
 
 
 def _check_memory_format(memory_format: Any, ndim: int) -> None:
@@ -172,6 +190,8 @@ def _obstacle(backend: str, images: Tensor, plan: MixPlan, dtype: torch.dtype) -
     """What a fused kernel cannot do of what is asked for."""
     if plan.moves is not None:
         return "plans that move blocks"
+    if plan.past is not None:
+        return "plans whose partners were mixed before"
     if plan.inset is not None and (backend == "triton" or plan.more is not None):
         return "plans that show images whole in a box" + (" in rows of several sources" if backend == "numba" else "")
     if not plan.constant and images.ndim not in (3, 4):
@@ -191,11 +211,13 @@ def _obstacle(backend: str, images: Tensor, plan: MixPlan, dtype: torch.dtype) -
     return None if runs_on(images.device) else f"images on {images.device}"
 
 
-def _blend(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+def _blend(
+    images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, dtype: torch.dtype, history: Tensor | None
+) -> Tensor:
     from ..kernels.blend.eager import blend
 
     scale, bias = (None if x is None else to_device(x, images.device) for x in (scale, bias))
-    return blend(images, plan, scale, bias, dtype)
+    return blend(images, plan, scale, bias, dtype, history)
 
 
 def _run(backend: str, images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:

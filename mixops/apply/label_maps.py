@@ -40,6 +40,10 @@ def mix_label_maps(maps: Any, plan: MixPlan, *, num_classes: int | None = None, 
         return mix_label_maps(tensor, plan, num_classes=num_classes, ignore_index=ignore_index).numpy()
     maps = check_array("maps", maps)
     _check(maps, check_type("plan", plan, MixPlan, "a MixPlan"))
+    if plan.recalls:
+        raise ValueError(
+            "plan must have its partners in the batch, got some that were mixed before, whose maps are not here"
+        )
     if maps.dtype in _UNSIGNED:  # torch can store them and little else
         mixed = mix_label_maps(maps.long(), plan, num_classes=num_classes, ignore_index=ignore_index)
         return mixed.to(maps.dtype) if num_classes is None else mixed

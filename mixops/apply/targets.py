@@ -29,19 +29,26 @@ SparseTargets: TypeAlias = tuple[Int64[Tensor, "n a"], Float[Tensor, "n a"]]
 
 
 @uncompiled
-def mix_targets(labels: Any, plan: MixPlan, *, num_classes: int | None = None, smoothing: float = 0.0) -> Any:
+def mix_targets(
+    labels: Any, plan: MixPlan, *, num_classes: int | None = None, smoothing: float = 0.0, history: Any = None
+) -> Any:
     """Dense targets of the mixed images, float32 (b * k, classes), torch or NumPy as ``labels`` are.
 
     ``labels`` are int (b,), then ``num_classes`` is required, or soft or multi-label (b, classes). ``smoothing`` in [0, 1)
-    gives every class smoothing / classes (timm's and torch's convention). Raises ``ValueError`` or ``TypeError`` naming the
-    argument.
+    gives every class smoothing / classes (timm's and torch's convention). ``history`` holds the targets (b, classes) or more
+    of the batch that was mixed before, for rows whose partner is there; they are smoothed already. Raises ``ValueError`` or
+    ``TypeError`` naming the argument.
     """
+    history = None if history is None else check_array("history", history)
     if isinstance(labels, np.ndarray):
         tensor = check_array("labels", labels)
-        return mix_targets(tensor, plan, num_classes=num_classes, smoothing=smoothing).numpy()
+        return mix_targets(tensor, plan, num_classes=num_classes, smoothing=smoothing, history=history).numpy()
     labels = check_array("labels", labels)
     smoothing = check_smoothing(smoothing)
     _check_rows(labels, check_type("plan", plan, MixPlan, "a MixPlan"))
+    if plan.recalls:
+        alone = MixPlan.identity(plan.batch_size)
+        return _mix_past(mix_targets(labels, alone, num_classes=num_classes, smoothing=smoothing), plan, history)
     if labels.ndim == 2:
         if labels.is_complex() or not labels.shape[1]:
             raise ValueError(f"labels must be real weights of at least one class, got {shown(labels)}")
@@ -104,6 +111,22 @@ def _mix_soft(labels: Float[Tensor, "b classes"], plan: MixPlan, smoothing: floa
     return targets.flatten(0, 1)
 
 
+def _mix_past(own: Float[Tensor, "b classes"], plan: MixPlan, history: Tensor | None) -> Float[Tensor, "n classes"]:
+    """Targets of rows whose partner may be in the batch mixed before."""
+    from ..kernels.blend.eager import sum_of_shares
+
+    if history is None:
+        raise ValueError("history must be the targets of the batch that was mixed before for this plan, got None")
+    same = history.ndim == 2 and (history.shape[1], history.device) == (own.shape[1], own.device)
+    if not same or len(history) < len(own) or not history.is_floating_point():
+        raise ValueError(f"history must be floating targets of {tuple(own.shape)} at least, got {shown(history)}")
+    assert plan.past is not None
+    sources, weights = _to_several(plan, own.device)
+    values = [own[source] for source in sources]
+    values[1] = torch.where(to_device(plan.past, own.device)[:, None], history[sources[1]].to(own.dtype), values[1])
+    return sum_of_shares(weights, [value[:, None] for value in values]).flatten(0, 1)
+
+
 def _to(plan: MixPlan, device: torch.device) -> tuple[Float[Tensor, "b k 1"], Int64[Tensor, " b"]]:
     """Weights and partners of a plan on a device, by one copy."""
     b, k = plan.weight.shape
@@ -134,6 +157,10 @@ def sparse_targets(labels: Int64[Tensor, " b"], plan: MixPlan) -> SparseTargets:
     labels = check_tensor("labels", labels)
     _check_rows(labels, check_type("plan", plan, MixPlan, "a MixPlan"))
     check_labels(labels, None)
+    if plan.recalls:
+        raise ValueError(
+            "plan must have its partners in the batch, got some that were mixed before: their targets are dense"
+        )
     if plan.more is not None:
         sources, weights = _to_several(plan, labels.device)  # (s, b), (s, b, k, 1)
         index = labels.long()[sources].T[:, None].expand(-1, plan.interpolations, -1)

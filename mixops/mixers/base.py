@@ -23,7 +23,7 @@ from ..key import Key, Stream
 from ..pairing.blocks import draw_blocks
 from ..pairing.matching import OptimalMatching
 from ..plan import MixPlan
-from ..runtime.checks import check_choice, check_count, check_number, check_type, set_fields
+from ..runtime.checks import check_choice, check_count, check_number, check_sequence, check_type, set_fields
 from ..runtime.names import name_of
 from ..runtime.uncompiled import uncompiled
 from .keyless import StepCounter
@@ -90,9 +90,21 @@ class Mixer(ABC):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What ``plan`` must be given beside key and sizes, of "images" and "saliency": ``mask_needs``, images to match."""
+        """What is needed beside key and sizes, of "images", "saliency" and "history".
+
+        ``plan`` needs images and saliency: ``mask_needs``, and images to match. What applies the plan needs the history, the
+        batch that was mixed before.
+        """
         matches = self.matching is not None and self.matching.k > 1
-        return self.mask_needs | {"images"} if matches else self.mask_needs
+        return self.mask_needs | ({"images"} if matches else set()) | ({"history"} if self.period > 1 else set())
+
+    @property
+    def period(self) -> int:
+        """After how many steps mixing begins anew: at steps that it divides nothing depends on a batch before.
+
+        1 for mixers without a history. A run that goes on at step s mixes anew from step s - s % period on.
+        """
+        return 1
 
     @property
     def constant(self) -> bool:
@@ -180,13 +192,15 @@ class Mixer(ABC):
         num_classes: int | None = None,
         smoothing: float | None = None,
         saliency: Any = None,
+        history: Any = None,
     ) -> tuple[Any, Any]:
         """Mixes a batch and its labels: the place of torchvision's ``v2.MixUp`` and timm's ``mixup_fn``.
 
         ``images`` (b, c, h, w), ``labels`` int (b,) with ``num_classes``, or soft (b, classes); ``saliency`` as in ``plan``.
         ``num_classes`` and ``smoothing`` are by default the mixer's. Returns images (b * k, c, h, w) in the dtype of
-        ``images`` and float32 targets (b * k, classes). Without ``key`` the mixer counts its own calls; ``state_dict`` holds
-        the count.
+        ``images`` and float32 targets (b * k, classes). ``history`` is what the call for the step before returned: mixers
+        that ``needs`` it look at it, and require it at steps that ``period`` does not divide. Without ``key`` the mixer
+        counts its own calls; ``state_dict`` holds the count.
         """
         from ..apply.images import mix_images
         from ..apply.targets import mix_targets
@@ -197,7 +211,10 @@ class Mixer(ABC):
         plan = self.plan(key, images=images, saliency=saliency)
         num_classes = self.num_classes if num_classes is None else num_classes
         smoothing = self.smoothing if smoothing is None else smoothing
-        return mix_images(images, plan), mix_targets(labels, plan, num_classes=num_classes, smoothing=smoothing)
+        before = (None, None) if history is None else check_sequence("history", history, "mixed images and their targets", 2)
+        shown, known = (None if part is None else part[:: self.interpolations] for part in before)
+        mixed = mix_images(images, plan, history=shown)
+        return mixed, mix_targets(labels, plan, num_classes=num_classes, smoothing=smoothing, history=known)
 
     def state_dict(self) -> dict[str, int]:
         """The state of the keyless call: the seed and the number of calls."""
@@ -206,6 +223,12 @@ class Mixer(ABC):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continues counting where ``state_dict`` was taken."""
         self._counter.load_state_dict(state)
+
+
+def refuse_matching(mixer: Mixer) -> None:
+    """Raises ``ValueError`` for a mixer that matches images of a batch and has its partners in another."""
+    if mixer.period > 1 and mixer.matching is not None:
+        raise ValueError(f"matching must be None for a mixer whose partners were mixed before, got {mixer.matching!r}")
 
 
 def _text(value: Any) -> str:

@@ -62,6 +62,7 @@ _SWITCHED = (
     "[FMix(), GMix()]",
     "[ZetaMixUp(), CutMix()]",
     "[ResizeMix(), HMix()]",
+    "[RecursiveMix(), MixUp()]",
 )
 REGISTRY = (
     Entry("mixup.MixUp"),
@@ -70,6 +71,7 @@ REGISTRY = (
     Entry("gmix.GMix", ("", "convention='paper'")),
     Entry("fmix.FMix"),
     Entry("resizemix.ResizeMix", ("",), "(0.5, 0.8)"),
+    Entry("recursive.RecursiveMix", ("",), "0.5"),
     Entry("multi.zeta.ZetaMixUp", ("", "ranks=3"), "1.8"),
     Entry("multi.dirichlet.DirichletMixUp", ("", "sources=2")),
     Entry("saliency.puzzle.PuzzleMix", ("", "transport=False", "saliency='spectral'")),

@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from ..masks import dense_masks
-from ..plan import FLAGS, MixPlan, flags_of
+from ..plan import MixPlan, flags_of
 from ..plan_sources import PlanSources, sources_of
+from ..plan_text import FLAGS
 from ..runtime.checks import check_numbers, check_sequence, set_fields
-from .base import APPLY, CHOICE, Mixer, Pairs
+from .base import APPLY, CHOICE, Mixer, Pairs, refuse_matching
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,11 +56,17 @@ class Switch(Mixer):
             raise ValueError(f"interpolations must agree between Switch and mixers, got {sorted(counts)}")
         k = max(counts)
         set_fields(self, interpolations=k, mixers=tuple(m.replace(interpolations=k) for m in members), weights=weights)
+        refuse_matching(self)
 
     @property
     def mask_needs(self) -> frozenset[str]:
         """What any member's masks look at."""
         return frozenset[str]().union(*(member.mask_needs for member in self.mixers))
+
+    @property
+    def period(self) -> int:
+        """After so many steps all members begin anew."""
+        return lcm(*(member.period for member in self.mixers))
 
     @property
     def constant(self) -> bool:

@@ -70,6 +70,11 @@ def scales(alpha: float) -> tuple[float, float]:
     return 0.1, 0.1 + 0.8 * alpha / (1 + alpha)
 
 
+def area(alpha: float) -> float:
+    """What RecursiveMix has in the place of alpha."""
+    return alpha / (1 + alpha)
+
+
 BOTH = (True, True)
 _hmix = reference.hmix_mask
 # CutMix at lambda = 0 shows the partner in a box as large as the image around a centre anywhere, clipped, as its authors do;
@@ -90,12 +95,14 @@ FACTS: dict[str, Facts] = {
     "PuzzleMix(transport=False)": Facts(None, BOTH, grid=2),
     "PuzzleMix(saliency='spectral')": Facts(None, BOTH, grid=2),
     "ResizeMix()": Facts(law=ResizeLaw),
+    "RecursiveMix()": Facts(law=lambda alpha: stats.uniform(1 - area(alpha), area(alpha))),
     "ZetaMixUp()": Facts(exact=True, law=None),
     "ZetaMixUp(ranks=3)": Facts(exact=True, law=None),
     "DirichletMixUp()": Facts(exact=True, law=lambda alpha: stats.beta(alpha, 2 * alpha)),
     "DirichletMixUp(sources=2)": Facts(exact=True),
     "Switch([ZetaMixUp(), CutMix()])": Facts(law=None),
     "Switch([ResizeMix(), HMix()])": Facts(law=None),
+    "Switch([RecursiveMix(), MixUp()])": Facts(law=None),
     "CoMixUp(saliency='spectral')": Facts(grid=4, law=None, paths=False),
     "CoMixUp()": Facts(grid=4, law=None, paths=False),
 }
@@ -141,8 +148,9 @@ def shaped(mixer: Mixer, alpha: float, label: str) -> Mixer:
     """A mixer with ``alpha``, or what it has in its place, and ``label`` where it has a choice."""
     names = {field.name for field in fields(mixer)}
     options: dict[str, Any] = {"alpha" if "alpha" in names else "gamma": alpha}
-    if "scale" in names:
-        options = {"scale": scales(alpha)}
+    for name, instead in (("scale", scales), ("area", area)):
+        if name in names:
+            options = {name: instead(alpha)}
     return mixer.replace(**options, **({"label": label} if "label" in names else {}))
 
 
@@ -153,7 +161,7 @@ def pictures(mixer: Mixer, batch_size: int, height: int, width: int) -> dict[str
         "images": rng.random((batch_size, 3, height, width), np.float32),
         "saliency": rng.random((batch_size, height, width), np.float32) ** 4,
     }
-    return {name: given[name] for name in mixer.needs}
+    return {name: given[name] for name in mixer.needs & given.keys()}
 
 
 CASES: dict[str, Case] = {
@@ -327,7 +335,7 @@ def units_are_what_draw_says(case: Case, s: Setting, plan: MixPlan) -> None:
 def key_is_all_there_is(case: Case, s: Setting, plan: MixPlan) -> None:
     """The same key gives the same plan from an equal mixer, bit for bit, whatever else was drawn in between."""
     again = s.plan(case)
-    for name in ("partner", "weight", "lam", "params", "dense", "moves", "inset", "sources", "weights"):
+    for name in ("partner", "weight", "lam", "params", "dense", "moves", "inset", "past", "sources", "weights"):
         np.testing.assert_array_equal(getattr(again, name), getattr(plan, name))
 
 
@@ -338,7 +346,7 @@ def json_keeps_every_bit(case: Case, s: Setting, plan: MixPlan) -> None:
     assert (back.more is None) == (plan.more is None)
     if plan.more is not None:
         np.testing.assert_array_equal(back.more.masks, plan.more.masks)
-    for name in ("partner", "weight", "lam", "params", "dense", "moves", "inset", "sources", "weights"):
+    for name in ("partner", "weight", "lam", "params", "dense", "moves", "inset", "past", "sources", "weights"):
         there, here = getattr(back, name), getattr(plan, name)
         assert (there is None) == (here is None)
         if here is not None:
@@ -354,9 +362,12 @@ def pixels_and_targets_agree(case: Case, s: Setting, plan: MixPlan) -> None:
     images = np.zeros((b, b, s.height, s.width), np.float32)
     images[np.arange(b), np.arange(b)] = 1
     before = images.copy()
-    mixed = mix_images(images, plan, backend="eager")
+    past = images[::-1].copy() if plan.recalls else None  # what was mixed before is of one channel an image, too
+    mixed = mix_images(images, plan, backend="eager", history=past)
     shares = mixed.astype(np.float64).mean((-2, -1))
-    np.testing.assert_allclose(mix_targets(np.arange(b), plan, num_classes=b), shares, rtol=0, atol=2e-6)
+    known = None if past is None else past.mean((-2, -1))
+    targets = mix_targets(np.arange(b), plan, num_classes=b, history=known)
+    np.testing.assert_allclose(targets, shares, rtol=0, atol=2e-6)
     np.testing.assert_array_equal(images, before)
 
 
@@ -545,14 +556,17 @@ def applied_equals_reference(case: Case) -> None:
     """Pixels and targets against the loops of ``reference``, by every way to apply a plan on this machine."""
     rng = np.random.default_rng(3)
     for height, width, b, k in ((1, 1, 1, 1), (5, 9, 3, 2), (16, 7, 4, 3)):
-        plan = case.plan(case.mixer(interpolations=k), Key(2, b), b, height, width)
+        plan = case.plan(case.mixer(interpolations=k), Key(2, b, k), b, height, width)
         images = rng.standard_normal((b, 3, plan.height, plan.width)).astype(np.float32)
-        expected = reference.mix_images(images, plan)
+        past = rng.standard_normal((b + 1, 3, plan.height, plan.width)).astype(np.float32)
+        expected = reference.mix_images(images, plan, history=past)
         for backend in (None, "eager"):
-            np.testing.assert_allclose(mix_images(images, plan, backend=backend), expected, rtol=0, atol=2e-6)
-        labels = rng.integers(0, 4, b)
-        targets = reference.mix_targets(labels, plan, 4, 0.1)
-        np.testing.assert_allclose(mix_targets(labels, plan, num_classes=4, smoothing=0.1), targets, rtol=0, atol=1e-6)
+            mixed = mix_images(images, plan, backend=backend, history=past)
+            np.testing.assert_allclose(mixed, expected, rtol=0, atol=2e-6)
+        labels, known = rng.integers(0, 4, b), rng.random((b + 1, 4)).astype(np.float32)
+        expected = reference.mix_targets(labels, plan, 4, 0.1, known)
+        targets = mix_targets(labels, plan, num_classes=4, smoothing=0.1, history=known)
+        np.testing.assert_allclose(targets, expected, rtol=0, atol=1e-6)
 
 
 def the_call_is_plan_then_mix(case: Case) -> None:
@@ -560,10 +574,12 @@ def the_call_is_plan_then_mix(case: Case) -> None:
     mixer, (height, width) = case.mixer(interpolations=2), case.fit(9, 8)
     images, labels = np.random.default_rng(4).random((6, 3, height, width), np.float32), np.arange(6) % 4
     given = {name: value for name, value in pictures(mixer, 6, height, width).items() if name != "images"}
-    mixed, targets = mixer(images, labels, key=Key(1, 2, 3), num_classes=4, smoothing=0.1, **given)
+    past, known = np.random.default_rng(5).random((12, 3, height, width), np.float32), np.eye(12, 4, dtype=np.float32)
+    options = {"num_classes": 4, "smoothing": 0.1}
+    mixed, targets = mixer(images, labels, key=Key(1, 2, 3), history=(past, known), **options, **given)
     plan = mixer.plan(Key(1, 2, 3), batch_size=6, height=height, width=width, images=images, **given)
-    np.testing.assert_array_equal(mixed, mix_images(images, plan))
-    np.testing.assert_array_equal(targets, mix_targets(labels, plan, num_classes=4, smoothing=0.1))
+    np.testing.assert_array_equal(mixed, mix_images(images, plan, history=past[::2]))
+    np.testing.assert_array_equal(targets, mix_targets(labels, plan, history=known[::2], **options))
 
 
 def says_what_it_needs(case: Case) -> None:
@@ -572,8 +588,8 @@ def says_what_it_needs(case: Case) -> None:
     size = {"batch_size": 5, "height": height, "width": width}
     rng = np.random.default_rng(1)
     given = {"images": rng.random((5, 3, height, width)), "saliency": rng.random((5, height, width))}
-    assert mixer.needs <= set(given)
-    needed = {name: given[name] for name in mixer.needs}
+    assert mixer.needs <= {*given, "history"} and ("history" in mixer.needs) == (mixer.period > 1)
+    needed = {name: given[name] for name in mixer.needs & given.keys()}
     assert mixer.plan(Key(), **size, **needed).to_json() == mixer.plan(Key(), **size, **given).to_json()
     for name in needed:
         with pytest.raises(ValueError, match=f"{name} must be given"):
@@ -594,6 +610,10 @@ def is_a_value(case: Case) -> None:
 
 def matching_changes_partners_only(case: Case) -> None:
     """With a matching the partner is a permutation within blocks, and a block is one unit of draw="sample"."""
+    if case.example.period > 1:
+        with pytest.raises(ValueError, match="matching must be None for a mixer whose partners were mixed before"):
+            case.mixer(matching=OptimalMatching(k=3))
+        return
     mixer = case.mixer(interpolations=2, matching=OptimalMatching(k=3))
     assert mixer.needs == case.example.needs | {"images"}
     plan = case.plan(mixer, Key(1), 10, 6, 6)

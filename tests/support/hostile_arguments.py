@@ -126,6 +126,7 @@ def mixops_calls() -> dict[str, Call]:
         "Beta": {"alpha": 1.0}, "Cutout": {"length": 4}, "RandomSolarize": {"threshold": 128.0}, "OptimalMatching": {"k": 2},
         "Switch": {"mixers": [MixUp(), mixops.CutMix()]}, "EmaTeacher": {"model": nn.Linear(2, 2)},
         "ManifoldMix": {"model": model, "layers": [0], "mixer": MixUp()}, "MultiMix": {"classifier": nn.Linear(4, 3)},
+        "HistoryLoss": {"head": nn.Linear(4, 3)},
         "MixPlan": {name: getattr(hard, name) for name in ("partner", "weight", "lam", "params", "height", "width")},
         "gradient_saliency": {"model": model, "images": images, "labels": torch.tensor([0, 1, 2])},
         "mix_images": {"images": images, "plan": plan}, "parse_mixer": {"text": "MixUp"},

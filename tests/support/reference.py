@@ -64,13 +64,13 @@ def _shown(image: np.ndarray, plan: Any, i: int, k: int, signals: bool) -> np.nd
     return inset(image[:, None], plan.params[i, k])[:, 0] if signals else inset(image, plan.params[i, k])
 
 
-def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None) -> np.ndarray:
+def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None, history: Any = None) -> np.ndarray:
     """Mixed images, float64 (b * k, ...), row b * K + k output k of pair b.
 
     ``images`` are (b, c, h, w), or (b, c, ..., h, w), or (b, ..., w) with a plan of height 1, or of any shape where every
     mask of the plan is constant. With ``mean`` and ``std``, one value a channel or one for all, the result is
     ``(x - mean) / std``, uint8 images being scaled by 1/255 first; without them it stays on the scale of the input,
-    not rounded.
+    not rounded. ``history`` holds the partners of the past, normalised like ``images`` where these are.
     """
     images = np.asarray(images)
     values = images.astype(np.float64)
@@ -82,14 +82,14 @@ def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None)
             s = float(np.ravel(std)[c % np.size(std)])
             values[:, c] = (values[:, c] - m) / s
     if plan.more is not None:
-        return _mix_several(values, plan)
+        return _mix_several(values, plan, history)
     placed = (plan.dense, plan.moves, plan.inset)
     constant = all(field is None for field in placed) and all(p[1] == 0 for p in plan.params.reshape(-1, 9))
     rows = []
     for i in range(len(images)):
         j = int(plan.partner[i])
         for k in range(plan.weight.shape[1]):
-            own, other = values[i], values[j]
+            own, other = values[i], _partner(values, plan, i, j, history)
             if plan.moves is not None:
                 own, other = moved(own, plan.moves[i, k, 0]), moved(other, plan.moves[i, k, 1])
             other = _shown(other, plan, i, k, images.ndim == 3)
@@ -102,14 +102,22 @@ def mix_images(images: np.ndarray, plan: Any, mean: Any = None, std: Any = None)
     return np.stack(rows)
 
 
-def _mix_several(values: np.ndarray, plan: Any) -> np.ndarray:
+def _partner(values: np.ndarray, plan: Any, i: int, j: int, history: Any) -> np.ndarray:
+    """Row j of this batch, or of the one before where the plan says so of row i."""
+    if plan.past is None or not plan.past[i]:
+        return values[j]
+    return np.asarray(history[j], np.float64)
+
+
+def _mix_several(values: np.ndarray, plan: Any, history: Any) -> np.ndarray:
     """Rows of several sources: the sum of all under their masks; what has no share takes no part."""
     rows = []
     for i in range(len(values)):
         for k in range(plan.weight.shape[1]):
             total = np.zeros(values.shape[1:])
             for j, source in enumerate(plan.more.rows[i]):
-                m, image = np.asarray(plan.more.masks[i, k, j], np.float64), values[source]
+                m = np.asarray(plan.more.masks[i, k, j], np.float64)
+                image = _partner(values, plan, i, source, history) if j == 1 else values[source]
                 if plan.moves is not None and j < 2:
                     image = moved(image, plan.moves[i, k, j])
                 if j == 1:
@@ -120,8 +128,13 @@ def _mix_several(values: np.ndarray, plan: Any) -> np.ndarray:
     return np.stack(rows)
 
 
-def mix_targets(labels: np.ndarray, plan: Any, num_classes: int | None = None, smoothing: float = 0.0) -> np.ndarray:
-    """Targets of the mixed images, float64 (b * k, classes); int ``labels`` (b,) or weights (b, classes)."""
+def mix_targets(
+    labels: np.ndarray, plan: Any, num_classes: int | None = None, smoothing: float = 0.0, history: Any = None
+) -> np.ndarray:
+    """Targets of the mixed images, float64 (b * k, classes); int ``labels`` (b,) or weights (b, classes).
+
+    ``history`` holds the targets of the batch before, which are not smoothed again.
+    """
     labels = np.asarray(labels)
     if labels.ndim == 1:
         assert num_classes is not None
@@ -131,6 +144,7 @@ def mix_targets(labels: np.ndarray, plan: Any, num_classes: int | None = None, s
     else:
         whole = labels.astype(np.float64)
     classes = whole.shape[1]
+    whole = (1 - smoothing) * whole + smoothing / classes
     rows = []
     for i in range(len(labels)):
         for k in range(plan.weight.shape[1]):
@@ -138,8 +152,13 @@ def mix_targets(labels: np.ndarray, plan: Any, num_classes: int | None = None, s
                 parts = [(i, float(plan.weight[i, k])), (plan.partner[i], 1 - float(plan.weight[i, k]))]
             else:
                 parts = list(zip(plan.more.rows[i], map(float, plan.more.weight[i, k]), strict=True))
-            row = [math.fsum(w * whole[source, c] for source, w in parts) for c in range(classes)]
-            rows.append([(1 - smoothing) * value + smoothing / classes for value in row])
+            found = [
+                (_partner(whole, plan, i, source, history) if j == 1 else whole[source])
+                for j, (source, _) in enumerate(parts)
+            ]
+            rows.append(
+                [math.fsum(w * target[c] for target, (_, w) in zip(found, parts, strict=True)) for c in range(classes)]
+            )
     return np.array(rows)
 
 

@@ -25,12 +25,17 @@ def blend(
     scale: Float[Tensor, c] | None,
     bias: Float[Tensor, c] | None,
     dtype: torch.dtype,
+    history: Float[Tensor, m * shape] | None = None,
 ) -> Float[Tensor, n * shape]:
-    """Mixed, scaled and cast images (b * k, ...), computed in float32, or float64 where the images or ``dtype`` are."""
+    """Mixed, scaled and cast images (b * k, ...), computed in float32, or float64 where the images or ``dtype`` are.
+
+    ``history`` holds the partners of the past, where the plan has any.
+    """
     compute = torch.float64 if torch.float64 in (images.dtype, dtype) else torch.float32
     own = images.to(compute)
+    partner = _partners(own, None if history is None else history.to(compute), plan)
     mix = shares if images.is_floating_point() and hides(plan) else _sum
-    outputs = _of_several(own, plan) if plan.more is not None else _of_two(own, plan, mix)
+    outputs = _of_two(own, partner, plan, mix) if plan.more is None else _of_several(own, partner, plan)
     mixed = torch.stack(outputs, 1).flatten(0, 1)  # (b, k, ...) -> (b * k, ...)
     if scale is not None and bias is not None:
         channels = (-1, *[1] * (mixed.ndim - 2))
@@ -38,9 +43,16 @@ def blend(
     return mixed.round_().clamp_(0, 255).to(dtype) if dtype == torch.uint8 else mixed.to(dtype)
 
 
-def _of_two(own: Tensor, plan: MixPlan, mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> list[Tensor]:
+def _partners(own: Tensor, history: Tensor | None, plan: MixPlan) -> Tensor:
+    """The second image of each row, of this batch or of the one that was mixed before."""
+    rows = to_device(plan.partner, own.device)
+    if history is None or plan.past is None:
+        return own[rows]
+    return torch.where(_shaped(to_device(plan.past, own.device), own.ndim), history[rows], own[rows])
+
+
+def _of_two(own: Tensor, other: Tensor, plan: MixPlan, mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> list[Tensor]:
     """The outputs of a batch of images and their partners."""
-    other = own[to_device(plan.partner, own.device)]
     outputs = []
     for k in range(plan.interpolations):
         mask = _mask(plan, k, own.ndim, own.device, own.dtype)
@@ -55,7 +67,7 @@ def _of_two(own: Tensor, plan: MixPlan, mix: Callable[[Tensor, Tensor, Tensor], 
     return outputs
 
 
-def _of_several(own: Tensor, plan: MixPlan) -> list[Tensor]:
+def _of_several(own: Tensor, other: Tensor, plan: MixPlan) -> list[Tensor]:
     """The outputs of rows of several sources, which are added in their order."""
     assert plan.more is not None
     rows = to_device(np.ascontiguousarray(plan.more.rows.T), own.device)
@@ -64,6 +76,7 @@ def _of_several(own: Tensor, plan: MixPlan) -> list[Tensor]:
     outputs = []
     for k in range(plan.interpolations):
         images = [own[row] for row in rows]
+        images[1] = other
         if moves is not None:
             from ...apply.moves import move_blocks
 

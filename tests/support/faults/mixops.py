@@ -16,6 +16,8 @@ TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers
 PIXELS = ("mixops/test_inputs.py",)
 CROPS = ("mixops/augment/test_crops.py",)
 CO_MIXUP = ("mixops/mixers/test_co_mixup.py",)
+RECURSIVE = ("mixops/mixers/test_recursive.py",)
+HISTORY_LOSS = ("mixops/embedding/test_history_loss.py",)
 RESIZE = ("mixops/mixers/test_resizemix.py",)
 ALIGN = ("mixops/embedding/test_align.py",)
 MEASURES = ("mixops/test_measures.py",)
@@ -69,7 +71,7 @@ FAULTS = (
     Fault("switch ignores its weights", "mixops/mixers/switch.py", "np.cumsum(np.asarray(self.weights))", "np.cumsum(np.ones(len(self.weights)))", DRAWING),
     Fault("FMix label is the mean of another cut", "mixops/mixers/fmix.py", "return masks.reshape(u, k, height, width), counts / pixels", "return masks.reshape(u, k, height, width), counts / (pixels + 1)", DRAWING),
     Fault("joined plans point into the first batch", "mixops/plan.py", "plan.partner + start", "plan.partner", TARGETS),
-    Fault("JSON keeps six digits", "mixops/plan.py", "None if array is None else array.tolist()", "None if array is None else array.round(6).tolist()", TARGETS),
+    Fault("JSON keeps six digits", "mixops/plan_text.py", "None if array is None else array.tolist()", "None if array is None else array.round(6).tolist()", TARGETS),
     Fault("accuracy forgets the partner", "mixops/plan.py", "label = label[self.sources]", "label = label[:, None]", TARGETS),
     Fault("uint8 truncated", "mixops/kernels/blend/eager.py", "mixed.round_().clamp_(0, 255)", "mixed.clamp_(0, 255)", PIXELS),
     Fault("uint8 scaled by 1/256", "mixops/apply/normalisation.py", "unit = 255.0 if", "unit = 256.0 if", PIXELS),
@@ -127,6 +129,14 @@ FAULTS = (
     Fault("no box of ResizeMix touches the far border", "mixops/mixers/resizemix.py", "(side - largest + 1)", "(side - largest)", RESIZE),
     Fault("boxes of ResizeMix have the area of tau, not its sides", "mixops/mixers/resizemix.py", "np.floor(side * tau)", "np.floor(side * np.sqrt(tau))", RESIZE),
     Fault("all rows of a switch are shown whole", "mixops/plan.py", "np.zeros(plan.batch_size, np.bool_) if flags is None", "np.ones(plan.batch_size, np.bool_) if flags is None", RESIZE),
+    Fault("a history that is never begun anew", "mixops/mixers/recursive.py", "pairs.key.step % self.restart == 0", "pairs.key.step == 0", RECURSIVE),
+    Fault("partners of the past from this batch", "mixops/kernels/blend/eager.py", "history[rows], own[rows])", "own[rows], own[rows])", RECURSIVE),
+    Fault("targets of the past from this batch", "mixops/apply/targets.py", "history[sources[1]].to(own.dtype), values[1])", "values[1], values[1])", RECURSIVE),
+    Fault("the area of RecursiveMix taken for its sides", "mixops/mixers/recursive.py", "box_masks(np.sqrt(share)", "box_masks(share", RECURSIVE),
+    Fault("a switch begins anew with its first member", "mixops/mixers/switch.py", "lcm(*(member.period for member in self.mixers))", "max(member.period for member in self.mixers)", RECURSIVE),
+    Fault("a box on the map half a pixel off", "mixops/embedding/history_loss.py", "np.maximum(count, 1) - 0.5, 0", "np.maximum(count, 1), 0", HISTORY_LOSS),
+    Fault("what was said of a row's own place before", "mixops/embedding/history_loss.py", "[::k][to_device(plan.partner, maps.device)]", "[::k][: len(plan.partner)]", HISTORY_LOSS),
+    Fault("the loss of a history by the own share", "mixops/embedding/history_loss.py", "1 - plan.weight, 0)", "plan.weight, 0)", HISTORY_LOSS),
     Fault("columns of the coupling are shares, not rows", "mixops/embedding/align.py", "(cost + column).softmax(2)", "(cost + row).softmax(1)", ALIGN),
     Fault("laid over the wrong map", "mixops/embedding/align.py", "align.shares(other, own).to(own.dtype) @ own", "align.shares(own, other).to(own.dtype) @ own", ALIGN),
     Fault("images are aligned, too", "mixops/embedding/manifold.py", "self.align is not None and layer != 0", "self.align is not None", ALIGN),
