@@ -81,15 +81,20 @@ def even(mixer: Mixer, images: torch.Tensor) -> MixPlan:
 
 
 def recursion(name: str, mixer: Mixer, images: torch.Tensor) -> None:
-    """One row of five steps, each in the box of the next, by the first seed whose boxes are large enough to see."""
+    """Rows of four steps, each in the box of the next, by the first seed whose boxes are large enough to see."""
     size = {"batch_size": len(images), "height": SIDE, "width": SIDE}
-    keys = ([Key(seed, step=step) for step in range(5)] for seed in range(1000))
-    chosen = next(row for row in keys if all(0.5 < mixer.plan(key, **size).weight[0, 0] < 0.72 for key in row))
-    panels, history = [], None
-    for key in chosen:
-        plan = mixer.plan(key, **size)
-        history = mix_images(images.roll(key.step, 0), plan, history=history)
-        panels.append((f"step {key.step}: own label {plan.weight[0, 0]:.2f}", history[0].permute(1, 2, 0).numpy()))
+    for seed in range(10_000):
+        plans = [mixer.plan(Key(seed, step=step), **size) for step in range(4)]
+        rows = [0]
+        for plan in plans[:0:-1]:  # who is in the box of the last, and who in his
+            rows.insert(0, int(plan.partner[rows[0]]))
+        if all(0.5 < plan.weight[row, 0] < 0.8 for plan, row in zip(plans, rows, strict=True)):
+            break
+    panels: list[tuple[str, np.ndarray]] = []
+    history = None
+    for step, (plan, row) in enumerate(zip(plans, rows, strict=True)):
+        history = mix_images(images.roll(step, 0), plan, history=history)
+        panels.append((f"step {step}: own label {plan.weight[row, 0]:.2f}", history[row].permute(1, 2, 0).numpy()))
     show(name, panels)
 
 
