@@ -97,7 +97,7 @@ def test_the_decoder_is_told_more() -> None:
         DecodePipeline(DecodeOptions(3, False, num_threads=1, prefetch=1, decoder={"hw_load": 0.25}))
     pipe = DecodePipeline(DecodeOptions(3, False, num_threads=1, prefetch=1, decoder={"hw_decoder_load": 0.25}))
     pipe.start(iter([batch(0, 3)]))
-    np.testing.assert_array_equal(pipe.run()[0], wanted(0, 3, False))
+    np.testing.assert_array_equal(pipe.run()[0][0], wanted(0, 3, False))
 
 
 @pytest.mark.parametrize("spill", [False, True])
