@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,9 @@ def claims(results: Path) -> str:
     return "\n".join(["| what | measured | on |", "|---|---|---|", *lines]) if lines else ""
 
 
-def cifar(results: Path) -> str:
+def cifar(results: Path, name: str = "cifar10-cpu") -> str:
     """What came out on CIFAR on two processors: accuracy, what it is beside no mixing, calibration and cost by method."""
-    file = results / "cifar10-cpu.json"
+    file = results / f"{name}.json"
     if not file.exists():
         return ""
     lines = ["| method | top-1, % | beside none | ECE, % | step, x | seeds |", "|---|---|---|---|---|---|"]
@@ -100,7 +101,7 @@ def _spread(value: dict[str, Any] | None, sign: bool = False) -> str:
 
 PLACES: dict[str, dict[str, Callable[[Path], str]]] = {
     "README.md": {"claims": claims},
-    "docs/evidence.md": {"cifar": cifar},
+    "docs/evidence.md": {"cifar": cifar, "cifar few": partial(cifar, name="cifar10-few-cpu")},
     "docs/choosing-a-mixer.md": {"cifar": cifar},
 }
 """What stands between which marks of which pages."""
