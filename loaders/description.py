@@ -58,6 +58,7 @@ def _image(planner: StepPlanner, output: Output, position: tuple[int, int]) -> s
     else:
         done = [f"{planner.crop!r} to {height} x {width}{course}", repr(planner.flip)]
         done += [] if planner.augmentation is None else [repr(planner.augmentation)]
+    done += ["decoded at a fraction where that is twice as large"] if planner.fast else []
     done += [] if output.transform is None else [repr(output.transform)]
     done += ["as it is"] if output.mean is None else [f"mean {_numbers(output.mean)}, std {_numbers(output.std or ())}"]
     return ", ".join(done)

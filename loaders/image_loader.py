@@ -81,16 +81,17 @@ class ImageLoader(NamedClasses, NoSampler):
     which is decoded once, and make images a dictionary of (count * b, 3, h, w). ``augment`` is a policy such as
     ``TrivialAugmentWide()``, one of timm's strings ("rand-m9-mstd0.5-inc1"), or a list of these, ``RandomErasing`` last:
     done with Pillow's bytes between flip and mix. Then ``transform(images, generator)`` has uint8 (b, 3, h, w) on the
-    device, and a generator that the key has seeded.
-    ``mix_group`` rows are mixed with one another (default: the rows of one rank); fixed, it makes mixing independent of the
-    number of ranks. ``indices`` are the samples to choose from. ``weights`` draws them in that proportion ("balanced":
-    every class alike). ``repeats`` views of a sample are in a batch: "dealt" over the ranks as by timm's sampler, or
-    "together" on one. ``views`` of every image are given, as a tuple. ``on_error="skip"`` puts other samples in the place
-    of files that cannot be decoded, at most ``max_bad`` of them; "raise" stops at the first. ``smoothing`` is that of mixed
-    targets, by default the mixer's. ``mean`` and ``std`` are on the scale [0, 1]; ``mean=None, std=None, dtype=torch.uint8``
-    gives plain pixels. ``targets="sparse"`` are pairs for ``soft_cross_entropy``. ``batch="named"`` adds labels, samples and
-    plan, "dict" has the keys of Hugging Face's trainers; ``ids`` adds the samples. ``prefetch`` batches are made ahead; no
-    wait is longer than ``timeout`` seconds. ``mixup_enabled = False``, timm's switch, leaves epochs unmixed that begin then.
+    device, and a generator that the key has seeded. ``mix_group`` rows are mixed with one another (default: those of one
+    rank); fixed, mixing does not depend on the number of ranks. ``indices`` are the samples to choose from. ``weights``
+    draws them in that proportion ("balanced": every class alike). ``repeats`` views of a sample are in a batch: "dealt" over
+    the ranks as by timm's sampler, or "together" on one. ``views`` of every image are given, as a tuple. ``on_error="skip"``
+    puts other samples in the place of files that cannot be decoded, at most ``max_bad`` of them; "raise" stops at the first.
+    ``smoothing`` is that of mixed targets, by default the mixer's. ``mean`` and ``std`` are on the scale [0, 1];
+    ``mean=None, std=None, dtype=torch.uint8`` gives plain pixels. ``targets="sparse"`` are pairs for ``soft_cross_entropy``.
+    ``batch="named"`` adds labels, samples and plan, "dict" has the keys of Hugging Face's trainers; ``ids`` adds the
+    samples. ``decode="fast"`` decodes JPEGs whose crop is twice the output at a fraction of their size, not on "dali".
+    ``prefetch`` batches are made ahead; no wait is longer than ``timeout`` seconds. ``mixup_enabled = False`` (timm's)
+    leaves epochs unmixed that begin then.
 
     Raises ``ValueError`` or ``TypeError`` naming the argument, ``ImportError`` for a backend that is not installed. While
     iterating, ``RuntimeError`` names a bad file and ``TimeoutError`` what was waited for.
@@ -137,10 +138,11 @@ class ImageLoader(NamedClasses, NoSampler):
         targets: Literal["dense", "sparse"] = "dense",
         batch: Literal["tuple", "dict", "named"] = "tuple",
         ids: bool = False,
+        decode: Literal["exact", "fast"] = "exact",
         prefetch: int = 2,
         timeout: float = 300.0,
     ) -> None:
-        self._kind = find_backend(backend)
+        self._kind, self._fast = find_backend(backend, decode), decode == "fast"
         self._named = named_crops(crops)
         if self._named:
             refuse_beside(
@@ -223,7 +225,7 @@ class ImageLoader(NamedClasses, NoSampler):
         return StepPlanner(
             self.schedule, self.dataset.sizes, self._size, self._crop, self._flip, mixer, self._candidates,
             self._batch_sizes if isinstance(self._batch_sizes, BatchSizes) else None, self._views, self._augmentation,
-            *self._colours, self._named, isinstance(self.dataset, LabelMaps),
+            *self._colours, self._named, isinstance(self.dataset, LabelMaps), self._fast,
         )  # fmt: skip
 
     def __iter__(self) -> Generator[Any, None, None]:

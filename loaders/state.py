@@ -73,6 +73,7 @@ def run_config(source: Source, planner: StepPlanner, mixer: Mixer | None, transf
         "crops": [repr(one) for one in p.named] or None,
         "drop_last": schedule.drop_last,
         "mix_group": [schedule.mix_group, schedule.group_size],
+        **({"decode": "fast"} if p.fast else {}),
     }
 
 

@@ -96,7 +96,8 @@ class StepPlanner:
     is in the course of the epochs, as ``batch_sizes`` are those of one rank. ``candidates`` are the samples to choose from,
     by default all. Of each row ``views`` are shown, which differ in what is drawn for the image alone. ``mean`` and ``std``
     are the data's, the colours of what is erased. ``named`` are several crops of each image; ``size``, ``crop`` and
-    ``augmentation`` are then those of the first. ``maps`` says that images have label maps.
+    ``augmentation`` are then those of the first. ``maps`` says that images have label maps. ``fast`` is for backends:
+    large crops may be decoded at a fraction.
     """
 
     schedule: Schedule
@@ -113,6 +114,7 @@ class StepPlanner:
     std: RGB = IMAGENET_STD
     named: tuple[NamedCrops, ...] = ()
     maps: bool = False
+    fast: bool = False
 
     def schedule_of(self, epoch: int) -> Schedule:
         """The schedule of an epoch: ``schedule``, with the batch size of its stage."""

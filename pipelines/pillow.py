@@ -28,10 +28,18 @@ _NUMBERS = ("P", "L", "I", "I;16")  # Pillow's modes of images whose pixels are 
 
 def decode(data: bytes) -> Any:
     """The RGB image as torchvision's ``ImageFolder`` loads it; ``BadFile`` if Pillow cannot."""
+    return decode_scaled(data, 1)[0]
+
+
+def decode_scaled(data: bytes, scale: int) -> tuple[Any, tuple[int, int]]:
+    """The same, a JPEG ``scale`` (1, 2, 4 or 8) times smaller, and the (height, width) that it has in full."""
     if data.startswith(_PNG):
         _check_png(data)
     with _opened(io.BytesIO(data)) as image:
-        return image.convert("RGB")
+        size = image.height, image.width
+        if scale > 1 and image.format == "JPEG":
+            image.draft(None, (image.width // scale, image.height // scale))
+        return image.convert("RGB"), size
 
 
 def decode_map(data: bytes) -> Int[np.ndarray, "h w"]:
@@ -112,18 +120,24 @@ def _check_png(data: bytes) -> None:
         at = end + 4
 
 
-def crop(image: Any, crops: CropPlan, row: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Row ``row`` of ``crops`` of a decoded image, by the calls that torchvision's transforms of PIL images make."""
+def crop(image: Any, crops: CropPlan, row: int, scale: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    """Row ``row`` of ``crops`` of a decoded image, by the calls that torchvision's transforms of PIL images make.
+
+    The image may have been decoded ``scale`` times smaller.
+    """
     from PIL import Image
 
     window = crops.windows[row]
     margins = (0, 0, 0, 0) if crops.margins is None else tuple(crops.margins[row].tolist())
     height, width = crops.size[0] - margins[0] - margins[2], crops.size[1] - margins[1] - margins[3]
     filter = Image.Resampling[crops.interpolations[row].upper()]
-    if crops.spill:  # resize all of it, then crop
-        scale = window[2:] / (height, width)
-        full = np.rint((image.height, image.width) / scale).astype(int).tolist()
-        top, left = np.rint(window[:2] / scale).astype(int).tolist()
+    if scale > 1:
+        top, left, bottom, right = (np.concatenate([window[:2], window[:2] + window[2:]]) / scale).tolist()
+        inner = image.resize((width, height), filter, box=(left, top, right, bottom))
+    elif crops.spill:  # resize all of it, then crop
+        step = window[2:] / (height, width)
+        full = np.rint((image.height, image.width) / step).astype(int).tolist()
+        top, left = np.rint(window[:2] / step).astype(int).tolist()
         inner = image.resize(full[::-1], filter).crop((left, top, left + width, top + height))
     else:
         top, left, bottom, right = (int(x) for x in (*window[:2], *(window[:2] + window[2:])))

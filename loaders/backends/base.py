@@ -72,6 +72,7 @@ class Backend(Protocol):
     """Executes plans. A class in a module of the backend's name, which is imported on first use."""
 
     eager: bool  # whether images are blended by plain torch, as a reference
+    scales: bool  # whether it decodes at a fraction of the size, for ``decode="fast"``
 
     def __init__(self, config: BackendConfig) -> None: ...
 
@@ -95,18 +96,24 @@ _BACKENDS = {  # name: (class, what it needs, what installs it)
 BACKENDS = tuple(_BACKENDS)
 
 
-def find_backend(name: str) -> type[Backend]:
-    """The backend class of a name.
+def find_backend(name: str, decode: str = "exact") -> type[Backend]:
+    """The backend class of a name, which can decode as ``decode`` says: "exact" or "fast".
 
     Raises ``ValueError`` for an unknown name and ``ImportError`` with the install line for one that is not installed.
     """
     check_choice("backend", name, tuple(_BACKENDS))
+    check_choice("decode", decode, ("exact", "fast"))
     kind, needs, package = _BACKENDS[name]
     if not is_installed(needs):
         others = [other for other, (_, module, _) in _BACKENDS.items() if is_installed(module)]
         instead = f"; or take backend={' or '.join(map(repr, others))}, which this machine has" if others else ""
         raise ImportError(f"backend={name!r} needs {needs}: pip install {package}{instead}")
     backend: type[Backend] = getattr(importlib.import_module(f".{name}", __package__), kind)
+    if decode == "fast" and not backend.scales:
+        raise ValueError(
+            f"decode must be 'exact' for backend={name!r}, whose decoder makes images of full size only, got {decode!r}; "
+            "backend='ffcv' and 'torchvision' have libjpeg's scaled inverse transform"
+        )
     return backend
 
 

@@ -40,6 +40,7 @@ class Dali:
     """
 
     eager = False
+    scales = False
 
     def __init__(self, config: BackendConfig) -> None:
         _end_threads_before_dali()

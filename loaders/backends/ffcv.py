@@ -15,19 +15,21 @@ from typing import Any
 from pipelines.bad_file import BadFile
 from pipelines.crop_rows import crop_rows
 from pipelines.ffcv.decode import RecordDecoder
+from pipelines.scaled_decode import scaled_crops
 
 from ..read_ahead import read_steps
 from ..sources.plain import read_pixels, read_plain
 from ..step import Shown, StepPlan
 from .base import BackendConfig, Decoded
 from .decoded import cropped_steps
-from .rows import Pixels, crops_of, map_of, put_together
+from .rows import Pixels, crops_of, map_of, put_together, scale_of
 
 
 class Ffcv:
     """Decodes and crops on the CPU, and augments unless that is for the device."""
 
     eager = False
+    scales = True
 
     def __init__(self, config: BackendConfig) -> None:
         self._config = config
@@ -46,21 +48,24 @@ class Ffcv:
 
     def _load(self, plan: StepPlan, row: int) -> list[Pixels]:
         sample = int(plan.ids[row])
-        seen = {"map": map_of(self._config.source, sample), "image": self._pixels(sample)}
+        image = self._pixels(sample, scale_of(self._config.planner, plan, row))
+        seen = {"map": (map_of(self._config.source, sample), 1), "image": image}
         return crops_of(plan, row, partial(self._show, seen))
 
-    def _pixels(self, sample: int) -> Pixels:
+    def _pixels(self, sample: int, scale: int) -> tuple[Pixels, int]:
+        """A decoded image, and how many times smaller than it is."""
         source = self._config.source
         image = read_plain(source, sample)
         if not isinstance(image, bytes):
-            return image
+            return image, 1
         height, width = source.sizes[sample].tolist()
         try:
-            return self._decode(image, (height, width))
+            return self._decode(image, (height, width), scale), scale
         except BadFile:  # a file is bad or not whoever looks at it, so Pillow has the last word
-            return read_pixels(source, sample)
+            return read_pixels(source, sample), 1
 
     def _show(self, seen: dict[str, Any], shown: Shown, row: int) -> Pixels:
         augment = None if self._config.augments_on_device else shown.augment
-        output: Pixels = crop_rows([seen[shown.of]], shown.crops.row(row), augment, row)[0]
+        pixels, scale = seen[shown.of]
+        output: Pixels = crop_rows([pixels], scaled_crops(shown.crops.row(row), scale), augment, row)[0]
         return output

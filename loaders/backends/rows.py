@@ -15,10 +15,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pipelines.crop_rows import crop_rows
+from pipelines.scaled_decode import decode_scale
 
 from ..sources.base import Opened
 from ..sources.label_maps import LabelMaps
-from ..step import Shown, StepPlan
+from ..step import Shown, StepPlan, StepPlanner
 from .base import Decoded
 
 Pixels: TypeAlias = UInt8[np.ndarray, "h w 3"]
@@ -28,6 +29,17 @@ def crops_of(plan: StepPlan, row: int, make: Callable[[Shown, int], Pixels]) -> 
     """What ``make(shown, i)`` makes of an image for each row ``i`` of the plan's batches that shows it."""
     images = len(plan.ids)
     return [make(shown, i) for shown in plan.shown for i in range(row, len(shown.crops.flips), images)]
+
+
+def scale_of(planner: StepPlanner, plan: StepPlan, row: int) -> int:
+    """How many times smaller an image may be decoded for all that is shown of it; 1 but with ``decode="fast"``."""
+    if not planner.fast:
+        return 1
+    return min(
+        decode_scale(shown.crops, i)
+        for shown in plan.shown if shown.of == "image"
+        for i in range(row, len(shown.crops.flips), len(plan.ids))
+    )  # fmt: skip
 
 
 def map_of(source: Opened, sample: int) -> Pixels | None:

@@ -15,17 +15,18 @@ from pipelines import pillow
 
 from ..array_limits import is_planes
 from ..read_ahead import read_steps
-from ..sources.plain import read_image
+from ..sources.plain import read_scaled
 from ..step import Shown, StepPlan
 from .base import BackendConfig, Decoded
 from .decoded import cropped_steps
-from .rows import Pixels, crops_of, map_of, put_together
+from .rows import Pixels, crops_of, map_of, put_together, scale_of
 
 
 class Torchvision:
     """Decodes and crops with Pillow on the CPU."""
 
     eager = True
+    scales = True
 
     def __init__(self, config: BackendConfig) -> None:
         self._config = config
@@ -44,10 +45,12 @@ class Torchvision:
     def _load(self, plan: StepPlan, row: int) -> list[Pixels]:
         source, sample = self._config.source, int(plan.ids[row])
         label_map = map_of(source, sample)
-        seen = {"image": read_image(source, sample), "map": None if label_map is None else pillow.from_pixels(label_map)}
+        image = read_scaled(source, sample, scale_of(self._config.planner, plan, row))
+        seen = {"image": image, "map": (None if label_map is None else pillow.from_pixels(label_map), 1)}
         return crops_of(plan, row, partial(_show, seen))
 
 
 def _show(seen: dict[str, Any], shown: Shown, row: int) -> Pixels:
-    pixels = pillow.crop(seen[shown.of], shown.crops, row)
+    image, scale = seen[shown.of]
+    pixels = pillow.crop(image, shown.crops, row, scale)
     return pixels if shown.augment is None else augment_row(pixels, shown.augment, row)

@@ -38,10 +38,18 @@ def read_pixels(source: Source, sample: int) -> UInt8[np.ndarray, "h w 3"]:
 
 def read_image(source: Source, sample: int) -> Any:
     """A sample as Pillow's image. Raises ``BadFile``."""
+    return read_scaled(source, sample, 1)[0]
+
+
+def read_scaled(source: Source, sample: int, scale: int) -> tuple[Any, int]:
+    """The same, decoded ``scale`` times smaller where that can be done, and how many times it was. Raises ``BadFile``."""
     data = source.read(sample)
-    image = pillow.decode(data) if isinstance(data, bytes) else pillow.from_pixels(data)
-    _check_size((image.height, image.width), source, sample)
-    return image
+    if isinstance(data, bytes):
+        image, size = pillow.decode_scaled(data, scale)
+    else:
+        image, size = pillow.from_pixels(data), data.shape[:2]
+    _check_size(size, source, sample)
+    return image, 1 if (image.height, image.width) == size else scale
 
 
 def _check_size(found: tuple[int, ...], source: Source, sample: int) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from ..bad_file import BadFile
+from ..scaled_decode import scaled_size
 
 _RGB, _FAST_DCT, _NO_REALLOC = 0, 2048, 1024  # turbojpeg.h: TJPF_RGB, TJFLAG_FASTDCT, TJFLAG_NOREALLOC
 
@@ -30,8 +31,12 @@ class RecordDecoder:
         self._library = turbojpeg()
         self._scratch = threading.local()
 
-    def __call__(self, image: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-        """A JPEG file of ``size`` (height, width), in memory that its thread's next call overwrites. Raises ``BadFile``."""
+    def __call__(self, image: bytes, size: tuple[int, int], scale: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+        """A JPEG file of ``size`` (height, width), decoded ``scale`` times smaller. Raises ``BadFile``.
+
+        The next call of its thread overwrites the memory.
+        """
+        size = scaled_size(size, scale)
         pixels: UInt8[np.ndarray, "h w 3"] = self._memory()[: 3 * size[0] * size[1]].reshape(*size, 3)
         if self._decompressor()(image, *size, pixels):
             raise BadFile("libffcv cannot decode it")
@@ -62,7 +67,7 @@ class Decompressor:
         weakref.finalize(self, library.tjDestroy, self._handle)
 
     def __call__(self, record: bytes, height: int, width: int, out: UInt8[np.ndarray, ...]) -> int:
-        """0 if all went well."""
+        """0 if all went well. Of an image that is not (height, width), the largest fraction n/8 that fits is decoded."""
         flags = _FAST_DCT | _NO_REALLOC
         status: int = self._decompress(
             self._handle, record, len(record), out.ctypes.data, width, 0, height, _RGB, flags

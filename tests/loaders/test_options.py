@@ -7,8 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from loaders import BatchSizes, ImageLoader, Sizes
+from loaders.bench.photos import photo, write_photos
 from mixops import (
     AugMix,
     AutoAugment,
@@ -30,6 +32,7 @@ from mixops import (
     mix_targets,
     soft_cross_entropy,
 )
+from pipelines.scaled_decode import decode_scale
 
 BACKENDS = ("dali", "torchvision", "ffcv")
 
@@ -266,3 +269,56 @@ def test_another_epoch_asked_for_while_one_runs(jpeg_folder):
             assert (one.state_dict()["epoch"], one.state_dict()["step"]) == (0, 2)
         assert len(list(running)) == 10
         assert (one.state_dict()["epoch"], one.state_dict()["step"]) == (7, 0)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Photographs much larger than the outputs, and one that is no JPEG."""
+    root = write_photos(tmp_path_factory.mktemp("photographs"), 11, classes=2)
+    Image.fromarray(photo(11)).save(root / "001" / "000011.png")
+    return root
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("backend", ["torchvision", "ffcv"])
+def test_fast_decoding_is_done_and_close(photographs, backend, split, monkeypatch):
+    """Every crop is the same, JPEG is decoded at a fraction, and what is shown differs by about two grey levels."""
+    plain = {
+        "batch_size": 12,
+        "mean": None,
+        "std": None,
+        "dtype": torch.uint8,
+        "size": 64,
+        "split": split,
+        "drop_last": True,
+    }
+    if backend == "ffcv":
+        pytest.importorskip("ffcv")
+    scales = []
+    monkeypatch.setattr(
+        f"loaders.backends.{backend}.decode_scale", lambda *row: scales.append(decode_scale(*row)) or scales[-1]
+    )
+    with loader(photographs, backend, **plain) as exact, loader(photographs, backend, decode="fast", **plain) as fast:
+        (images, labels), (others, again) = next(iter(exact)), next(iter(fast))
+        assert torch.equal(labels, again) and np.array_equal(exact.draw(0, 0).windows, fast.draw(0, 0).windows)
+        assert "decoded at a fraction" in repr(fast) and "fraction" not in repr(exact)
+        state = fast.state_dict()
+        with pytest.raises(ValueError, match="decode was 'fast' and is None"):
+            exact.load_state_dict(state)
+        with pytest.raises(ValueError, match="decode was None and is 'fast'"):
+            fast.load_state_dict(exact.state_dict())
+        fast.load_state_dict(state)
+    assert len(scales) == 12 and set(scales) <= {1, 2, 4, 8} and sum(scale > 1 for scale in scales) > 6
+    rows = [fast.draw(0, 0).ids.tolist().index(sample) for sample in range(12)]
+    differences = (images.float() - others.float()).abs().mean((1, 2, 3))
+    for sample, row in enumerate(rows):
+        alike = fast.dataset.name(sample).endswith(".png") or decode_scale(fast.draw(0, 0).crops, row) == 1
+        assert (differences[row] == 0) == alike
+    assert differences.max() < 4  # of photographs with much detail; of another place it is ten and more
+
+
+def test_fast_decoding_where_it_cannot_be_had(jpeg_folder):
+    with pytest.raises(ValueError, match=r"decode must be 'exact' for backend='dali', whose decoder .*, got 'fast'"):
+        loader(jpeg_folder, "dali", decode="fast")
+    with pytest.raises(ValueError, match="decode must be 'exact' or 'fast', got 'quick'"):
+        loader(jpeg_folder, decode="quick")

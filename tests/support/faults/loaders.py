@@ -67,6 +67,7 @@ FAULTS = (
     Fault("loader: a listing that lost files is compared anew at each start", "loaders/sources/folder.py", " or (not is_current and sizes.any())", "", FOLDER),
     Fault("loader: whoever reads a whole cache waits for its lock", "loaders/sources/folder.py", "if is_current and sizes.all():", "if False:", FOLDER),
     Fault("cache: sums of the wrong arrays", "loaders/sources/cache.py", "sorted(set(stored.files) - {_SUMS})", "sorted(arrays)", ("loaders/sources/test_cache.py",)),
+    Fault("loader: fast decoding is not in the state", "loaders/state.py", '{"decode": "fast"} if p.fast else {}', "{}", ("loaders/test_options.py::test_fast_decoding_is_done_and_close",)),
     Fault("loader: every Accelerator saves the loader", "loaders/frameworks.py", "not any(saved is loader for", "not any(True for", ("test_works_with.py::test_an_accelerator_that_would_not_save_the_loader_is_warned_of",)),
     Fault("command line: tables cut figures", "loaders/figures.py", "if needed > console.width:", "if False:", ("loaders/test_figures.py",)),
     Fault("command line: a resumed training sees the first epoch again", "loaders/cli/training.py", '_PARTS = ("loader", "model",', '_PARTS = ("model",', ("loaders/cli/test_train.py::test_a_resumed_run_ends_with_the_same_weights",)),

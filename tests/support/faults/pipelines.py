@@ -28,6 +28,7 @@ FFCV = "pipelines/ffcv/test_ffcv_loader.py"
 FFCV_PLAN = (f"{FFCV}::test_images_and_targets_are_the_plan",)
 FFCV_PLACES = (f"{FFCV}::test_stands_anywhere",)
 JPEG = ("pipelines/test_jpeg.py",)
+FAST = ("pipelines/test_scaled_decode.py",)
 BETON = "loaders/cli/test_convert.py"
 RECORDS = (f"{BETON}::test_any_flipped_bit_of_a_sample_is_found", f"{BETON}::test_damage_that_shows_without_checksums")
 
@@ -91,6 +92,9 @@ FAULTS = (
     Fault("beton: a pointer to the middle of a record", "pipelines/ffcv/beton.py", "(pointers[at] == pointer) & (sizes[at] >= 0)", "(sizes[at] >= 0)", (f"{BETON}::test_a_pointer_to_another_record_is_found",)),
     Fault("beton: a file that was cut off", "pipelines/ffcv/beton.py", "(stored != expected if known else stored % 1)", "False", (f"{BETON}::test_a_file_that_was_cut_off_is_refused",)),
     Fault("beton: height and width exchanged", "pipelines/ffcv/beton.py", "return Images(mode, height, width, pointer,", "return Images(mode, width, height, pointer,", (f"{BETON}::test_keeps_order_names_classes_and_sizes",)),
+    Fault("fast decoding: one side that is large enough will do", "pipelines/scaled_decode.py", "_LEAST) and wide >=", "_LEAST) or wide >=", FAST),
+    Fault("fast decoding: margins are of the image", "pipelines/scaled_decode.py", "crops.size[0] - top - bottom", "crops.size[0]", FAST),
+    Fault("fast decoding: a window keeps its size", "pipelines/scaled_decode.py", "windows=crops.windows / scale", "windows=crops.windows", FAST),
     Fault("JPEG: tables are taken for frames", "pipelines/jpeg.py", "frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}", "frozenset(range(0xC0, 0xD0))", JPEG),
     Fault("JPEG: fill bytes are plain", "pipelines/jpeg.py", "if start != at + 4:", "if False:", JPEG),
     Fault("JPEG: some components are missing", "pipelines/jpeg.py", "data[start] == data[frame + 5] and ", "", JPEG),
