@@ -90,8 +90,7 @@ class ImageLoader(NamedClasses, NoSampler):
     ``mean=None, std=None, dtype=torch.uint8`` gives plain pixels. ``targets="sparse"`` are pairs for ``soft_cross_entropy``.
     ``batch="named"`` adds labels, samples and plan, "dict" has the keys of Hugging Face's trainers; ``ids`` adds the
     samples. ``decode="fast"`` decodes JPEGs whose crop is twice the output at a fraction of their size, not on "dali".
-    ``prefetch`` batches are made ahead; no wait is longer than ``timeout`` seconds. ``mixup_enabled = False`` (timm's)
-    leaves epochs unmixed that begin then.
+    ``prefetch`` batches are made ahead; no wait exceeds ``timeout`` seconds. ``mixup_enabled = False`` (timm's) ends mixing.
 
     Raises ``ValueError`` or ``TypeError`` naming the argument, ``ImportError`` for a backend that is not installed. While
     iterating, ``RuntimeError`` names a bad file and ``TimeoutError`` what was waited for.
@@ -170,7 +169,7 @@ class ImageLoader(NamedClasses, NoSampler):
         check_arrays(root, self.device, self._named or (plain,), mean, std, dtype)
         check_maps(root, self._augmentation, smoothing, views, self._named)
         self._colours = data_colours(mean, std, channels_of(root))
-        turns = Flip(default_flip(root, flip), vertical_flip)
+        turns = Flip(default_flip(root, flip), vertical_flip)  # also of validation: its errors now
         self._flip = turns if train else Flip(0.0)
         self._rank, self._world_size, self._seed = rank, world_size, Key(seed).seed
         self._drop_last = train if drop_last is None else drop_last
@@ -178,7 +177,7 @@ class ImageLoader(NamedClasses, NoSampler):
         self.dataset: Opened = open_source(root, timeout=timeout)
         self._candidates = choose_candidates(indices, len(self.dataset))
         labels = choose_labels(self.dataset.labels, self._candidates, targets, weights)
-        together = None if repeat_mode == "dealt" else mix_group or self.batch_size // repeats
+        together = (mix_group or self.batch_size // repeats) if repeat_mode == "together" else None
         self._sampling = choose_sampling(train if shuffle is None else shuffle, weights, labels, repeats, together)
         self._mix_group, self._views = together if repeats > 1 and together else mix_group, views
         self._output = Output(

@@ -191,3 +191,24 @@ def test_pixels_of_arrays_are_cropped_too(backend: str) -> None:
 def test_what_makes_no_sense_is_refused(jpeg_folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         loader(jpeg_folder, **{"crops": DINO} | options)
+
+
+def test_fast_decoding_is_for_the_crop_that_needs_most(roots: Any) -> None:
+    """An image is decoded once, at a fraction that leaves every crop as many pixels as its output has."""
+    from loaders.backends.rows import scale_of
+
+    shown = {"small": (2, 10, RandomResizedCrop((0.5, 1))), "large": (1, 20, RandomResizedCrop((0.8, 1)))}
+    with (
+        loader(roots("torchvision"), crops=shown, decode="fast", **PLAIN) as fast,
+        loader(roots("torchvision"), crops=shown) as one,
+    ):
+        plan, scales = fast.draw(0, 0), []
+        for row in range(len(plan.ids)):
+            scale = scale_of(fast._planner(), plan, row)
+            for batch in plan.shown:
+                sides = batch.crops.windows[row :: len(plan.ids), 2:]
+                assert scale == 1 or (sides >= np.array(batch.crops.size) * scale).all()
+            scales.append(scale)
+            assert scale_of(one._planner(), plan, row) == 1
+        assert {1, 2} <= set(scales)
+        assert next(iter(fast))[0]["small"].shape == (12, 3, 10, 10)

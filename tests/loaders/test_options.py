@@ -295,9 +295,7 @@ def test_fast_decoding_is_done_and_close(photographs, backend, split, monkeypatc
     if backend == "ffcv":
         pytest.importorskip("ffcv")
     scales = []
-    monkeypatch.setattr(
-        f"loaders.backends.{backend}.decode_scale", lambda *row: scales.append(decode_scale(*row)) or scales[-1]
-    )
+    monkeypatch.setattr("loaders.backends.rows.decode_scale", lambda *row: scales.append(decode_scale(*row)) or scales[-1])
     with loader(photographs, backend, **plain) as exact, loader(photographs, backend, decode="fast", **plain) as fast:
         (images, labels), (others, again) = next(iter(exact)), next(iter(fast))
         assert torch.equal(labels, again) and np.array_equal(exact.draw(0, 0).windows, fast.draw(0, 0).windows)
