@@ -101,7 +101,7 @@ FACTS: dict[str, Facts] = {
     "DirichletMixUp()": Facts(exact=True, law=lambda alpha: stats.beta(alpha, 2 * alpha)),
     "DirichletMixUp(sources=2)": Facts(exact=True),
     "Switch([ZetaMixUp(), CutMix()])": Facts(law=None),
-    "Switch([ResizeMix(), HMix()])": Facts(law=None),
+    "Switch([ResizeMix(), HMix()])": Facts(law=None, steps=True),
     "Switch([RecursiveMix(), MixUp()])": Facts(law=None),
     "CoMixUp(saliency='spectral')": Facts(grid=4, law=None, paths=False),
     "CoMixUp()": Facts(grid=4, law=None, paths=False),
