@@ -33,7 +33,7 @@ class HistoryLoss(nn.Module):
 
     def __init__(self, head: Callable[[Tensor], Tensor], omega: float = 0.5) -> None:
         super().__init__()
-        if not callable(head):
+        if not callable(head) or isinstance(head, type):
             raise TypeError(f"head must be a module or function of features, got {shown(head)}")
         self.head = head
         self.omega = check_number("omega", omega, 0)

@@ -129,7 +129,7 @@ def test_loader(results: Path) -> None:
     assert all(mixed[f"x {what}"] for what in ("same loader without mixing", "plain DALI", "decoding alone"))
     assert second["x same loader without mixing"] and mixed["x torchvision with mixing"] is None
     used = {row["threads"]: row for row in table(results, Part.LOADER, "pipeline-processors-cuda")["rows"]}
-    assert {"mixstage-loader", "MainThread", "all"} <= used.keys()
+    assert "all" in used  # of the others, those that Linux saw working: an epoch takes few of its ticks
     assert 0 < used["all"]["processors busy"] <= (os.cpu_count() or 1) + 1
 
 

@@ -249,6 +249,6 @@ def test_gradients_reach_both_images():
 
 
 def test_no_option_is_untested():
-    """The options of ``mix_images`` that this file and the kernels' tests know."""
-    known = {"images", "plan", "mean", "std", "dtype", "memory_format", "layout", "out", "backend"}
+    """The options of ``mix_images`` that this file, the kernels' tests and those of RecursiveMix (history) know."""
+    known = {"images", "plan", "mean", "std", "dtype", "memory_format", "layout", "out", "backend", "history"}
     assert set(inspect.signature(mix_images).parameters) == known
