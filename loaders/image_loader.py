@@ -53,7 +53,7 @@ from .position import Position
 from .ranks import find_rank, warn_if_alone
 from .schedule import Schedule
 from .segmentation import check_maps, ignore_index
-from .sizes import BatchSizes, Sizes
+from .sizes import BatchSizes, FixedSize, Sizes
 from .sources.base import Opened, Source
 from .sources.label_maps import LabelMaps
 from .sources.registry import open_source
@@ -63,7 +63,7 @@ from .step import UNMIXED, StepPlan, StepPlanner
 from .transform import Transform
 
 
-class ImageLoader(NamedClasses, NoSampler):
+class ImageLoader(FixedSize, NamedClasses, NoSampler):
     """Iterates over batches of a data set, one epoch for each ``iter``.
 
     Each batch is (images, targets): float images (b * k, 3, height, width) with k the mixer's interpolations, and float

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -103,3 +103,21 @@ def _value(stages: Stages, now: float) -> int:
         if now >= epoch:
             value = later
     return value
+
+
+class FixedSize:
+    """``size`` of a loader, which is told of its course when it is made: a number set later would be ignored."""
+
+    _size: tuple[int, int] | Sizes
+
+    @property
+    def size(self) -> tuple[int, int] | Sizes:
+        """The output's (height, width), or what it is in the course of the epochs. Setting it is an ``AttributeError``."""
+        return self._size
+
+    @size.setter
+    def size(self, value: object) -> NoReturn:
+        raise AttributeError(
+            f"size can't be set, since batches are made ahead and resumed by it: give ImageLoader size={value!r}, or "
+            "size=Sizes('160@0 192@40') for one that changes with the epoch"
+        )

@@ -47,3 +47,12 @@ def test_batch_sizes():
 def test_bad_stages_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_loader_says_its_size_and_refuses_another(jpeg_folder) -> None:
+    from loaders import ImageLoader
+
+    with ImageLoader(jpeg_folder, batch_size=4, size=(20, 24), device="cpu") as one:
+        assert one.size == (20, 24)
+        with pytest.raises(AttributeError, match=r"size can't be set.*give ImageLoader size=192, or size=Sizes"):
+            one.size = 192
