@@ -90,7 +90,7 @@ class ImageLoader(FixedSize, NamedClasses, NoSampler):
     ``mean=None, std=None, dtype=torch.uint8`` gives plain pixels. ``targets="sparse"`` are pairs for ``soft_cross_entropy``.
     ``batch="named"`` adds labels, samples and plan, "dict" has the keys of Hugging Face's trainers; ``ids`` adds the
     samples. ``decode="fast"`` decodes JPEGs whose crop is twice the output at a fraction of their size, not on "dali".
-    ``prefetch`` batches are made ahead; no wait exceeds ``timeout`` seconds. ``mixup_enabled = False`` (timm's) ends mixing.
+    ``prefetch`` batches are made ahead; no wait exceeds ``timeout`` s. ``mixup_enabled = False`` unmixes later epochs.
 
     Raises ``ValueError`` or ``TypeError`` naming the argument, ``ImportError`` for a backend that is not installed. While
     iterating, ``RuntimeError`` names a bad file and ``TimeoutError`` what was waited for.

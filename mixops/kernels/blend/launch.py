@@ -68,7 +68,7 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Uploaded:
-    """A plan on the device, with the scale and the bias of the result; what is not needed there is something else."""
+    """A plan on the device, with the scale and the bias of the result; a field that is not read holds any tensor."""
 
     floats: Float32[Tensor, " b*k*9"]
     pairs: Int32[Tensor, " 2*b"]

@@ -20,7 +20,7 @@ _MOST = 65535  # programs along the second axis of a grid
 
 @dataclass(frozen=True, eq=False)
 class Uploaded:
-    """A plan on the device, with the scale and the bias of the result; what is not needed there is something else."""
+    """A plan on the device, with the scale and the bias of the result; a field that is not read holds any tensor."""
 
     rows: Int32[Tensor, " b*s"]
     shares: Float32[Tensor, " b*k*s"]
