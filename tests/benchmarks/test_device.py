@@ -75,13 +75,18 @@ def test_right(results: Path) -> None:
 
 
 def test_kernels(results: Path) -> None:
-    rows = table(results, Part.KERNELS, "kernels-cuda")["rows"]
+    found = table(results, Part.KERNELS, "kernels-cuda")
+    rows = found["rows"]
     kernels = [row for row in rows if row["path"] == "kernel"]
     assert len(kernels) == len(RESULTS) * len(OUTPUTS) * len(MIXERS)
     assert {row["result"] for row in kernels} == {
         f"{dtype} {layout}" for dtype in ("float16", "bfloat16", "float32") for layout in ("NHWC", "NCHW")
     }
+    assert {(row["mixer"], row["K"]) for row in kernels} == {(type(m).__name__, k) for m in MIXERS for k in OUTPUTS}
     assert all(row["share of a copy of the same bytes"]["median"] > 0 for row in kernels)
+    assert all((row["share of a copy of the same bytes"] is None) == (row["path"] != "kernel") for row in rows)
+    told = " ".join(found["notes"])
+    assert "timm, with targets, CutMix: " in told and "No other library was measured" not in told
     paths = {row["path"] for row in rows} - {"kernel"}
     assert {
         "mixstage, with targets",

@@ -19,24 +19,24 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 pytest.importorskip("timm", reason="needs timm: pip install 'mixstage[bench]'")
 pytest.importorskip("nvidia.dali", reason="needs DALI: pip install 'mixstage[dali]'")
 
-# a rank that trains undisturbed, then trains again and kills itself in the middle of a step
+# trains undisturbed, then until a rank kills itself in the middle of a step, then goes on; each time as two new processes,
+# which are forked from one that has imported torch, timm and DALI
 KILLED = """
-import os, signal, sys
-from importlib.util import module_from_spec, spec_from_file_location
+import os, signal, socket, sys
+import torch
 import typer
+from importlib.util import module_from_spec, spec_from_file_location
 from torch import distributed
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-distributed.init_process_group("gloo")  # once for both runs
-distributed.init_process_group = distributed.destroy_process_group = lambda *_: None
 script, kill_at, *options = sys.argv[1:]
+torch.set_num_threads(1)
 sys.path.append(os.path.dirname(script))
 spec = spec_from_file_location("train", script)
 train = module_from_spec(spec)
 spec.loader.exec_module(train)
 app = typer.Typer()
 app.command()(train.main)
-app([*options, "--out", "whole"], standalone_mode=False)
 done = 0
 
 def kill(*_):
@@ -45,8 +45,34 @@ def kill(*_):
     if done == int(kill_at) and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
 
-register_optimizer_step_post_hook(kill)
-app([*options, "--out", "killed"], standalone_mode=False)
+def rank(number, port, kills, *more):
+    os.environ |= {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if kills:
+        register_optimizer_step_post_hook(kill)
+    app([*options, *more], standalone_mode=False)
+
+def ranks(*run):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for number in "01":
+        if not (child := os.fork()):
+            try:
+                rank(number, port, *run)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+assert ranks(False, "--out", "whole") == [0, 0]
+first, second = ranks(True, "--out", "killed")
+assert second == -signal.SIGKILL and first != 0, (first, second)
+assert torch.load("killed/last.pt")["step"] == int(os.environ["CHECKPOINT"])
+assert ranks(False, "--out", "killed", "--resume") == [0, 0]
 """
 
 
@@ -64,20 +90,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--train", "train", "--val", "val"]
 
 
-def torchrun(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run([*launch, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-
 def run_killed_and_resumed(tmp_path: Path, options: list[str], kill_at: int, checkpoint: int) -> None:
     """Trains undisturbed; trains, is killed at a step and resumes from the checkpoint; compares."""
-    (tmp_path / "killed.py").write_text(KILLED)
-    first = torchrun(tmp_path, "killed.py", str(SCRIPT), str(kill_at), *options)
-    assert first.returncode != 0 and "SIGKILL" in first.stderr + first.stdout, first.stderr[-3000:]
-    assert torch.load(tmp_path / "killed" / "last.pt")["step"] == checkpoint
-    second = torchrun(tmp_path, str(SCRIPT), *options, "--out", "killed", "--resume")
-    assert second.returncode == 0, second.stderr[-3000:]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2]), "CHECKPOINT": str(checkpoint)}
+    command = [sys.executable, "-c", KILLED, str(SCRIPT), str(kill_at), *options]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
     compare(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -126,11 +144,16 @@ RECIPES = {
 }  # fmt: skip
 
 
+ALSO_BETWEEN_EPOCHS = ("everything", "alternating")
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_resume_in_one_process(recipe: str, tmp_path: Path, data: list[str]) -> None:
     options = [*data, *SMALL, "--epochs", "3", "--batch-size", "8", "--val-size", "32", *RECIPES[recipe]]  # 5 steps an epoch
     invoke(*options, "--out", "whole")
-    for name, stop_at, checkpoint in (("middle", 9, "4"), ("boundary", 12, "5")):
+    for name, stop_at, checkpoint in (("middle", 9, "4"), ("boundary", 12, "5"))[
+        : 2 if recipe in ALSO_BETWEEN_EPOCHS else 1
+    ]:
         hook = register_optimizer_step_post_hook(stop_after(stop_at))
         try:
             with pytest.raises(Stop):

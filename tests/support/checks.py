@@ -197,6 +197,7 @@ class Setting:
         return case.plan(mixer, self.key, self.batch_size, self.height, self.width)
 
 
+_WRITTEN = 200_000
 AWKWARD = ((1, 1), (1, 7), (1, 16000), (224, 1), (2, 2), (37, 224), (224, 37), (31, 33))
 
 
@@ -340,7 +341,10 @@ def key_is_all_there_is(case: Case, s: Setting, plan: MixPlan) -> None:
 
 
 def json_keeps_every_bit(case: Case, s: Setting, plan: MixPlan) -> None:
-    """A plan survives JSON."""
+    """A plan survives JSON; more than ``_WRITTEN`` numbers of masks would take seconds, and say nothing else."""
+    masks = plan.dense if plan.more is None else plan.more.masks
+    if masks is not None and masks.size > _WRITTEN:
+        return
     back = MixPlan.from_json(plan.to_json())
     assert (back.height, back.width) == (plan.height, plan.width)
     assert (back.more is None) == (plan.more is None)

@@ -35,7 +35,7 @@ FAULTS = (
     Fault("hue in 256 steps a turn", f"{KERNELS}/hue.py", "steps = int32(float64(turns) * 255.0)", "steps = int32(float64(turns) * 256.0)", PIXELS),
     Fault("contrast around the middle grey", f"{KERNELS}/cpu.py", "mean_grey(image) if op == _CONTRAST", "128 if op == _CONTRAST", PIXELS),
     Fault("shares of the chain before", f"{KERNELS}/cpu.py", "share = weight[c + 1]", "share = weight[c]", PIXELS),
-    Fault("erased box a column short", f"{KERNELS}/cpu.py", "uint32(at + 3 * box[3])", "uint32(at + 3 * box[3] - 3)", PIXELS),
+    Fault("erased box a column short", f"{KERNELS}/cpu.py", "uint32(at + 3 * box[3])", "uint32(at + 3 * max(box[3], 1) - 3)", PIXELS),
     Fault("noise without its seed", f"{KERNELS}/cpu.py", "_scramble(uint32(k)) ^ seed", "_scramble(uint32(k))", PIXELS),
     Fault("noise repeated between ranks", "mixops/augment/composition.py", "(seeds[:, 0] * 2**32).astype", "np.arange(b).astype", CONTRACT),
     Fault("rows of every rank drawn alike", "mixops/augment/composition.py", "start=int(run[0]) * words", "start=0", CONTRACT),
