@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching, RandomErasing, Switch, TrivialAugmentWide
+from mixops import GMix, HMix, MixUp, OptimalMatching, RandomErasing, TrivialAugmentWide
+from mixops.mixers.registry import examples
 
 from ..backends.base import is_installed
 from . import peers
@@ -91,7 +92,7 @@ def measure_mixers(setting: Setting, rounds: int, only: Sequence[str] | None = N
     """What each mixer and each K costs in the DALI loader, or those named in ``only``; without DALI in torchvision's."""
     backend = peers.own_backend()
     mixers = (
-        MixUp(), CutMix(), HMix(), GMix(), Switch([MixUp(0.8), CutMix()]), MixUp(matching=OptimalMatching(16)),
+        *examples({"images"}), MixUp(matching=OptimalMatching(16)),
         HMix(interpolations=2), HMix(interpolations=5), GMix(interpolations=5),
     )  # fmt: skip
     cases: dict[str, Open] = {"none": lambda: peers.mixstage(setting, backend, None)}

@@ -17,15 +17,15 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from mixops import CutMix, GMix, HMix, Key, MixUp, Switch
+from mixops import Key, Switch
 from mixops.key import Stream
 from mixops.mixers.base import Mixer
+from mixops.mixers.registry import examples
 
 from ..figures import Json
 from .measure import Quartiles, Report, alternate, conditions, quartiles, relative
 
 LIMITS = {1: 1.0, 5: 3.0}  # milliseconds that a plan may cost for K outputs a pair
-MIXERS: tuple[Mixer, ...] = (MixUp(0.8), CutMix(), HMix(), GMix(), Switch([MixUp(0.8), CutMix()]), Switch([HMix(), GMix()]))
 
 
 def run(batch_size: int = 256, size: int = 224, rounds: int = 15) -> Report:
@@ -39,16 +39,17 @@ def run(batch_size: int = 256, size: int = 224, rounds: int = 15) -> Report:
 
 
 def _run(batch_size: int, size: int, rounds: int) -> Report:
+    mixers = examples()
     cases: dict[str, Callable[[], object]] = {
         _name(mixer, k): partial(mixer.replace(interpolations=k).plan, Key(), batch_size=batch_size, height=size, width=size)
-        for mixer in MIXERS
+        for mixer in mixers
         for k in LIMITS
     }
     words = {f"words {k}": partial(_words, batch_size, k) for k in LIMITS}
     peers = {"timm": partial(_timm, batch_size, size)}
     seconds = alternate({**cases, **words, **peers}, rounds=rounds, at_least=0.02, describe="drawing plans")
     rows: list[list[Any]] = []
-    for mixer in MIXERS:
+    for mixer in mixers:
         for k, limit in LIMITS.items():
             name = _name(mixer, k)
             cost = quartiles(1000 * seconds[name])
