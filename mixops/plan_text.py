@@ -1,7 +1,7 @@
 """A plan as JSON text, to keep beside a batch or to look at.
 
-Floats are written so that they read back bit for bit. What a plan does not say, of what came later than its other fields, is
-not written: texts of before read as ever.
+Floats are written so that they read back bit for bit. Fields that came later than the others are written only by plans that
+have them, so that older texts can be read.
 """
 
 from __future__ import annotations
