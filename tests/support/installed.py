@@ -98,9 +98,17 @@ def found_pythons() -> dict[int, Path]:
     for minor in range(OLDEST, NEWEST + 1):
         on_path = shutil.which(f"python3.{minor}")
         for place in [*([Path(on_path)] if on_path else []), *sorted(versions.glob(f"3.{minor}.*/bin/python3"))]:
-            if subprocess.run([place, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
-                found[minor] = place  # a shim may be there without its Python
+            if runs(place):
+                found[minor] = place
     return found
+
+
+def runs(python: Path) -> bool:
+    """Whether an interpreter is one: a shim may be there without its Python, a file without the right to be run."""
+    try:
+        return subprocess.run([python, "-c", "import venv"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def write_tests(target: Path) -> None:

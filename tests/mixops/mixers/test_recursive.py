@@ -69,7 +69,7 @@ def test_steps_by_hand(mixer, smoothing):
     "mixer", [RecursiveMix(restart=4), Switch([RecursiveMix(restart=2), RecursiveMix(restart=3), MixUp()])]
 )
 def test_a_run_that_is_killed_at_any_step_goes_on_with_the_same_bits(mixer):
-    whole = run(mixer, 0, 2 * mixer.period + 1)
+    whole = run(mixer, 0, 13)  # twice the longer period, and begun anew
     for killed in range(len(whole)):
         first = killed - killed % mixer.period
         assert killed - first < mixer.period
@@ -86,6 +86,7 @@ def test_a_period_does_not_look_beyond_its_restart():
     given, none = (mixer(images, labels, key=Key(step=3), num_classes=CLASSES, history=h) for h in (other, None))
     assert all(torch.equal(a, b) for a, b in zip(given, none, strict=True))
     assert RecursiveMix(restart=1).needs == frozenset() and mixer.needs == {"history"}
+    assert Switch([RecursiveMix(restart=4), RecursiveMix(restart=6)]).period == 12
 
 
 def theirs(x, old_x, y, old_y, side, centre):
