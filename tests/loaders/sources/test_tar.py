@@ -117,6 +117,20 @@ def test_cache_spares_the_shards_that_did_not_change(tmp_path: Path, monkeypatch
     changed = open_source(pattern)
     assert scanned == ["train-0001.tar"] and len(changed) == 7 and changed.digest != first.digest
     assert changed.files[4] == b"train-0001.tar/new.jpg"
+
+    shard, members = tmp_path / "tars/train-0001.tar", [("two.jpg", encoded(picture(1))), ("two.cls", b"1")]
+    before = shard.stat()
+    write_tar(shard, members)
+    assert shard.stat().st_size == before.st_size  # another time alone
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert open_source(pattern).files[4] == b"train-0001.tar/two.jpg"
+    write_tar(shard, members * 20)
+    assert shard.stat().st_size != before.st_size  # another length alone
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    with pytest.raises(ValueError, match="two"):
+        open_source(pattern)
+    write_tar(shard, [("new.jpg", encoded(picture(1))), ("new.cls", b"1")])
+    assert open_source(pattern).digest == changed.digest
     for file in cache.glob("*.npz"):
         file.write_bytes(b"no cache")
     assert open_source(pattern).digest == changed.digest
