@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Fault
 
 _PLACE = "loaders/sources/"
+PACKED = (f"{_PLACE}test_packed.py",)
 SAME = (f"{_PLACE}test_contract.py::test_labels_classes_and_sizes",)
 BAD = (f"{_PLACE}test_contract.py::test_a_bad_sample_is_named_and_another_takes_its_place",)
 TRUNCATED, TAR, MAC = ((f"{_PLACE}test_{name}.py",) for name in ("truncated", "tar", "tar_damage"))
@@ -28,13 +29,13 @@ FAULTS = (
     Fault("shards: one that ends early is read", "loaders/sources/packed.py", "if len(data) < length:", "if False:", TRUNCATED),
     Fault("shards: names of classes begin with the shared folder", "loaders/sources/packed.py", "as_labels([part[shared] for part in parts], classes)", "as_labels([part[0] for part in parts], classes)", SAME),
     Fault("zip: checksums are not compared", "loaders/sources/zips.py", "if zlib.crc32(data) != checksum:", "if False:", TRUNCATED),
-    Fault("zip: the extra field is part of a member", "loaders/sources/zips.py", "int(name) + int(extra)", "int(name)", TRUNCATED),
+    Fault("zip: the extra field is part of a member", "loaders/sources/zips.py", "int(name) + int(extra)", "int(name)", PACKED),
     Fault("parquet: one row of a lost group is bad", "loaders/sources/arrow.py", "range(rows, rows + count), why", "range(rows, rows + 1), why", TRUNCATED),
     Fault("tables: rows of the first chunk", "loaders/sources/tables.py", "row - (int(self._ends[chunk - 1]) if chunk else 0)", "row - (int(self._ends[0]) if chunk else 0)", SAME),
     Fault("tables: one class of several", "loaders/sources/tables.py", "row[numbers] = 1", "row[numbers[:1]] = 1", HUB),
     Fault("hub: rows that were not selected", "loaders/sources/hub.py", "order.column(0).to_numpy().astype(np.int64)", "np.arange(len(order))", HUB),
     Fault("TFRecord: checksums are not compared", "loaders/sources/tfrecord.py", "if masked_crc32c(data) != _TAIL.unpack(tail)[0]:", "if False:", TRUNCATED),
-    Fault("RecordIO: parts are joined without the word between them", "loaders/sources/recordio.py", "_MAGIC.join(parts)", 'b"".join(parts)', (f"{_PLACE}test_truncated.py",)),
+    Fault("RecordIO: parts are joined without the word between them", "loaders/sources/recordio.py", "_MAGIC.join(parts)", 'b"".join(parts)', PACKED),
     Fault("selected: bad samples have the numbers of the whole", "loaders/sources/composed.py", "{i: source.broken[int(self._indices[i])] for i in", "{int(self._indices[i]): source.broken[int(self._indices[i])] for i in", BAD),
     Fault("joined: samples of the first part", "loaders/sources/composed.py", "sample - (int(self._ends[part - 1]) if part else 0)", "sample - (int(self._ends[0]) if part else 0) * 0", BAD),
     Fault("datasets of torch: a transform inside is passed over", "loaders/sources/torch_dataset.py", "if inside is not None:", "if False:", TORCH),
