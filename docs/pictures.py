@@ -1,9 +1,14 @@
 """Draws docs/pictures/*.jpg: what each mixer makes of scikit-learn's two photographs (CC BY 2.0, danielbuechele, vultilion).
 
-python docs/pictures.py
+python docs/pictures.py                  all of them
+python docs/pictures.py stylemix cutmix  those of these pages
+
+Those of `mixops.offline` are what the examples draw: scikit-learn's photographs and digits, and networks trained on them.
 """
 
+import sys
 from pathlib import Path
+from runpy import run_path
 
 import matplotlib
 
@@ -20,6 +25,12 @@ from mixops.mixers.multi.base import SharesMixer
 from mixops.mixers.registry import REGISTRY
 
 FOLDER = Path(__file__).parent / "pictures"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+OFFLINE = {  # page, example, its options
+    "opttransmix": ("opt_trans_mix", {"pairs": 2}),
+    "stylemix": ("style_mix", {}),
+    "supermix": ("super_mix", {"rows": 3}),
+}
 SIDE = 192
 OVERVIEW: tuple[tuple[str, Mixer], ...] = (
     ("MixUp", MixUp(1.0)),
@@ -31,6 +42,8 @@ OVERVIEW: tuple[tuple[str, Mixer], ...] = (
     ("SaliencyMix", CutMix(1.0, centre="saliency")),
     ("multi-mix", GMix(1.0, interpolations=3)),
 )
+MIXERS = {entry.page: entry.picture() for entry in REGISTRY}
+MIXERS |= {"multi-mix": GMix(1.0, interpolations=3), "saliencymix": CutMix(1.0, centre="saliency")}
 
 
 def photographs() -> torch.Tensor:
@@ -115,25 +128,37 @@ def overview(images: torch.Tensor) -> None:
     pyplot.close(figure)
 
 
-def main() -> None:
-    """Draws them all."""
+def draw_page(name: str, images: torch.Tensor) -> None:
+    """The picture of one page."""
+    eight = torch.cat([images, images.flip(3), images.roll(40, 3), images.flip(3).roll(40, 3)])
+    if name in OFFLINE:
+        script, options = OFFLINE[name]
+        return run_path(str(EXAMPLES / f"{script}.py"))["main"](FOLDER / f"{name}.jpg", **options)
+    if name == "overview":
+        return overview(images)
+    if name == "k-mixup":
+        matched = MixUp(1.0, matching=OptimalMatching(4)).replace(draw="batch")
+        plans = (matched.plan(Key(seed), batch_size=8, height=SIDE, width=SIDE, images=eight) for seed in range(1000))
+        return draw(name, next(plan for plan in plans if 0.45 < plan.weight[0, 0] < 0.65), eight)
+    mixer = MIXERS[name]
+    if mixer.period > 1:
+        return recursion(name, mixer, eight)
+    if isinstance(mixer, (SharesMixer, CoMixUp)):
+        return draw(name, mixer.plan(Key(2), images=eight), eight)
+    return draw(name, even(mixer, images), images)
+
+
+def main(names: list[str]) -> None:
+    """Draws those of the pages named, or all of them."""
+    known = ("overview", *MIXERS, "k-mixup", *OFFLINE)
+    if unknown := set(names) - set(known):
+        sys.exit(f"there are pictures of {', '.join(known)}, got {', '.join(sorted(unknown))}")
     FOLDER.mkdir(exist_ok=True)
     images = photographs()
-    overview(images)
-    mixers = {entry.page: entry.picture() for entry in REGISTRY}
-    mixers |= {"multi-mix": GMix(1.0, interpolations=3), "saliencymix": CutMix(1.0, centre="saliency")}
-    eight = torch.cat([images, images.flip(3), images.roll(40, 3), images.flip(3).roll(40, 3)])
-    for name, mixer in mixers.items():
-        if mixer.period > 1:
-            recursion(name, mixer, eight)
-        elif isinstance(mixer, (SharesMixer, CoMixUp)):
-            draw(name, mixer.plan(Key(2), images=eight), eight)
-        else:
-            draw(name, even(mixer, images), images)
-    matched = MixUp(1.0, matching=OptimalMatching(4)).replace(draw="batch")
-    plans = (matched.plan(Key(seed), batch_size=8, height=SIDE, width=SIDE, images=eight) for seed in range(1000))
-    draw("k-mixup", next(plan for plan in plans if 0.45 < plan.weight[0, 0] < 0.65), eight)
+    for number, name in enumerate(names or known, 1):
+        print(f"{number} of {len(names or known)}: {FOLDER / name}.jpg")
+        draw_page(name, images)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
