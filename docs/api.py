@@ -13,7 +13,16 @@ from pathlib import Path
 import griffe
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("mixops", "loaders", "pipelines.dali", "pipelines.ffcv", "mixops.offline")
+MODULES = (
+    "mixops",
+    "loaders",
+    "pipelines.dali",
+    "pipelines.ffcv",
+    "loaders.sources",
+    "mixops.mixers.timm",
+    "mixops.offline",
+    "mixops.measures",
+)
 FILE = Path(__file__).with_name("api.md")
 WIDTH = 110
 _HEAD = f"""# API reference

@@ -152,11 +152,22 @@ def test_table_of_recipes_is_up_to_date() -> None:
 
 def test_api_reference_has_every_public_name() -> None:
     import loaders
+    import loaders.sources
     import mixops
+    import mixops.measures
+    import mixops.offline
 
     text = (ROOT / "docs" / "api.md").read_text()
-    for name in (*mixops.__all__, *loaders.__all__):
-        assert f"### `{name}`" in text
+    sections = dict(re.findall(r"^## mixstage\.(\S+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    for module in (mixops, mixops.measures, mixops.offline, loaders, loaders.sources):
+        for name in module.__all__:
+            assert f"### `{name}`" in sections[module.__name__], f"{module.__name__}.{name}"
+    shown = [line for page in PAGES for block in blocks(page, "python") for line in block.splitlines()]
+    found = [re.match(r"\s*from mixstage\.(\S+) import ([\w, ]+)", line) for line in shown]
+    used = {(match[1], name) for match in found if match for name in match[2].split(", ")}
+    assert len(used) > 15
+    for module_name, name in used - {("pipelines", "dali")}:  # a module
+        assert f"### `{name}`" in sections[module_name], f"{module_name}.{name}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/evidence.md", "docs/choosing-a-mixer.md"])

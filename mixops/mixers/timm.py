@@ -15,6 +15,8 @@ from .cutmix import CutMix
 from .mixup import MixUp
 from .switch import Switch
 
+__all__ = ["timm_mixup"]
+
 
 def timm_mixup(
     mixup_alpha: float = 1.0,

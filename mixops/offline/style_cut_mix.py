@@ -50,7 +50,7 @@ class StyleCutMix(StyleMixer):
         """Draws the plan of one batch, a pure function of the arguments; sizes in pixels."""
         check_type("key", key, Key, "a Key")
         height, width = check_count("height", height), check_count("width", width)
-        rows = self.draw_rows(key, check_count("batch_size", batch_size))
+        rows = self._draw_rows(key, check_count("batch_size", batch_size))
         lam = rows.beta(0, self.alpha)[:, None]
         params = box_masks(np.sqrt(lam), np.ones_like(lam), rows.centre[:, 0], rows.centre[:, 1], height, width)
         params[..., V0], params[..., DV] = ~rows.mixed[:, None], rows.mixed[:, None]  # 1 in the box, or everywhere

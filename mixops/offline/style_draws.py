@@ -51,7 +51,7 @@ class StyleMixer:
             draw=check_choice("draw", self.draw, ("sample", "batch")),
         )
 
-    def draw_rows(self, key: Key, batch_size: int) -> RowDraws:
+    def _draw_rows(self, key: Key, batch_size: int) -> RowDraws:
         """Partners and uniform words of all rows."""
         blocks = draw_blocks(key, batch_size)
         unit = np.zeros(batch_size, np.int64) if self.draw == "batch" else blocks.block_of_row()

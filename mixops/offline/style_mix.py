@@ -50,7 +50,7 @@ class StyleMix(StyleMixer):
     def plan(self, key: Key, *, batch_size: int) -> StylePlan:
         """Draws the plan of one batch, a pure function of the arguments."""
         check_type("key", key, Key, "a Key")
-        rows = self.draw_rows(key, check_count("batch_size", batch_size))
+        rows = self._draw_rows(key, check_count("batch_size", batch_size))
         content, style = rows.beta(0, self.alpha), rows.beta(1, self.alpha)
         least, most = np.maximum(0, content + style - 1), np.minimum(content, style)
         return StylePlan(rows.partner, content, style, least + rows.t * (most - least), rows.mixed, self.r)
