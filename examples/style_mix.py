@@ -92,7 +92,7 @@ def authors_network(vgg: Path, weights: Path) -> tuple[nn.Module, nn.Module]:
 
 def of_shares(content: float, style: float) -> StylePlan:
     """A plan with given shares of both pictures, the least of them together. A mixer draws them: ``StyleMix(alpha=0.5)``."""
-    c, s = np.full(2, float(content)), np.full(2, float(style))
+    c, s = np.full((2, 1), float(content)), np.full((2, 1), float(style))
     return StylePlan(np.array([1, 0]), c, s, np.maximum(0, c + s - 1), np.ones(2, bool))
 
 
@@ -104,13 +104,13 @@ def panels(images: Tensor, encoder: nn.Module, decoder: nn.Module) -> list[tuple
         name = f"content {c:g}, style {s:g}"
         found.append((f"{name}\nown label {plan.labels.weight[0, 0]:.2f}", mix_styles(images, plan, encoder, decoder)[0]))
     drawn = (StyleMix().plan(Key(seed), batch_size=2) for seed in range(1000))
-    plan = next(plan for plan in drawn if 0.3 < plan.content[0] < 0.7 and 0.3 < plan.style[0] < 0.7)
+    plan = next(plan for plan in drawn if 0.3 < plan.content[0, 0] < 0.7 and 0.3 < plan.style[0, 0] < 0.7)
     label = plan.labels.weight[0, 0]
     found.append((f"StyleMix\nown label {label:.2f}", mix_styles(images, plan, encoder, decoder)[0]))
     side = images.shape[-1]
     boxes = (StyleCutMix().plan(Key(seed), batch_size=2, height=side, width=side) for seed in range(1000))
     cut = next(plan for plan in boxes if 0.3 < plan.content.weight[0, 0] < 0.5)
-    cut = replace(cut, style=np.full(2, 0.5), gamma=np.full(2, 0.2))
+    cut = replace(cut, style=np.full((2, 1), 0.5), gamma=np.full(2, 0.2))
     label = cut.labels.weight[0, 0]
     found.append((f"StyleCutMix\nown label {label:.2f}", mix_styles_in_boxes(images, cut, encoder, decoder)[0]))
     return found

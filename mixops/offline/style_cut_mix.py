@@ -26,7 +26,18 @@ from ..masks import DV, V0, mask_means
 from ..mixers.boxes import box_masks
 from ..plan import MixPlan
 from ..runtime.checks import check_count, check_number, check_type, set_fields
-from .style_draws import Network, StyleMixer, check_images, check_rows, check_values, decode, encode, label_plan, of_rows
+from .style_draws import (
+    Network,
+    StyleMixer,
+    beside,
+    check_images,
+    check_shares,
+    check_values,
+    decode,
+    encode,
+    label_plan,
+    sort_outputs,
+)
 from .style_statistics import adaptive_instance_norm
 
 
@@ -36,8 +47,9 @@ class StyleCutMix(StyleMixer):
 
     Box and style have ``alpha`` > 0; ``gamma_alpha`` > 0 is that of gamma ~ Beta (the authors' runs on CIFAR: 0.8, with
     ``prob`` 0.5). ``r`` in [0, 1] is what content counts in the label, style the rest; ``prob`` the probability that a unit
-    is mixed. ``draw`` is "sample" (each row its own draw) or "batch" (the authors' one for all rows). Raises ``ValueError``
-    or ``TypeError`` naming the argument.
+    is mixed. ``draw`` is "sample" (each row its own draw) or "batch" (the authors' one for all rows). Of ``interpolations``
+    K >= 1 outputs of a pair each has its own box and share of style; centre and gamma are the pair's, and outputs are sorted
+    by the label. Raises ``ValueError`` or ``TypeError`` naming the argument.
     """
 
     gamma_alpha: float = 1.0
@@ -51,61 +63,71 @@ class StyleCutMix(StyleMixer):
         check_type("key", key, Key, "a Key")
         height, width = check_count("height", height), check_count("width", width)
         rows = self._draw_rows(key, check_count("batch_size", batch_size))
-        lam = rows.beta(0, self.alpha)[:, None]
+        lam, style = rows.beta(rows.content, self.alpha), rows.beta(rows.style, self.alpha)
+        gamma = rows.beta(rows.gamma, self.gamma_alpha)
         params = box_masks(np.sqrt(lam), np.ones_like(lam), rows.centre[:, 0], rows.centre[:, 1], height, width)
         params[..., V0], params[..., DV] = ~rows.mixed[:, None], rows.mixed[:, None]  # 1 in the box, or everywhere
-        content = MixPlan(rows.partner, mask_means(params, height, width), lam, params, height, width)
-        return StyleCutPlan(content, rows.beta(1, self.alpha), rows.beta(2, self.gamma_alpha), rows.mixed, self.r)
+        area = mask_means(params, height, width)
+        label = self.r * area + (1 - self.r) * _style_share(gamma, area, style)
+        area, lam, params, style = sort_outputs(label, area, lam, params, style)
+        content = MixPlan(rows.partner, area, lam, params, height, width)
+        return StyleCutPlan(content, style, gamma, rows.mixed, self.r)
 
 
 @dataclass(frozen=True, eq=False)
 class StyleCutPlan:
     """One batch's boxes and shares of style, drawn and fixed.
 
-    ``content`` says partners and masks, one output each, and ``style[i]`` how much of the style is the own image's;
+    ``content`` says partners and masks, and ``style[i, k]`` how much of the style of output k is the own image's;
     ``gamma[i]`` of each stylised image is the image as it was. Rows that are not ``mixed`` stay as they are. For gammas by
     the distance of classes, ``dataclasses.replace(plan, gamma=class_gammas(labels, plan.content.partner, distances))``.
     Shares are in [0, 1]. Raises ``ValueError`` or ``TypeError`` naming the field otherwise.
     """
 
     content: MixPlan
-    style: Float64[np.ndarray, " b"]
+    style: Float64[np.ndarray, "b k"]
     gamma: Float64[np.ndarray, " b"]
     mixed: Bool[np.ndarray, " b"]
     r: float = 0.7
 
     def __post_init__(self) -> None:
         content = check_type("content", self.content, MixPlan, "a MixPlan")
-        if content.more is not None or content.moves is not None or content.interpolations != 1:
-            raise ValueError(f"content must be a plan of two images and one output without moves, got {content}")
-        for name in ("style", "gamma"):
-            check_rows(name, getattr(self, name), content.batch_size)
-        check_values("mixed", self.mixed, np.dtype(np.bool_), content.batch_size)
+        if content.more is not None or content.moves is not None:
+            raise ValueError(f"content must be a plan of two images without moves, got {content}")
+        check_shares("style", self.style, *content.weight.shape)
+        check_shares("gamma", self.gamma, content.batch_size)
+        check_values("mixed", self.mixed, np.dtype(np.bool_), (content.batch_size,))
         check_number("r", self.r, 0, 1)
-        if ((content.weight[:, 0] < 1) | (self.style < 1))[~self.mixed].any():
+        if ((content.weight < 1) | (self.style < 1))[~self.mixed].any():
             raise ValueError("mixed must be True for all rows whose content or style is below 1")
 
     @property
-    def style_share(self) -> Float64[np.ndarray, " b"]:
-        """How much of the style of each row is its own image's, over all pixels: gamma * c + (1 - gamma) * s."""
-        return self.gamma * self.content.weight[:, 0] + (1 - self.gamma) * self.style
+    def style_share(self) -> Float64[np.ndarray, "b k"]:
+        """How much of the style of each output is the own image's, over all pixels: gamma * c + (1 - gamma) * s."""
+        return _style_share(self.gamma, self.content.weight, self.style)
 
     @property
     def labels(self) -> MixPlan:
         """The plan of the labels, for ``mix_targets``: weight r * mean(M) + (1 - r) * ``style_share``."""
-        return label_plan(self.content.partner, self.r * self.content.weight[:, 0] + (1 - self.r) * self.style_share)
+        return label_plan(self.content.partner, self.r * self.content.weight + (1 - self.r) * self.style_share)
+
+
+def _style_share(
+    gamma: Float64[np.ndarray, " b"], content: Float64[np.ndarray, "b k"], style: Float64[np.ndarray, "b k"]
+) -> Float64[np.ndarray, "b k"]:
+    return gamma[:, None] * content + (1 - gamma[:, None]) * style
 
 
 @torch.no_grad()
 def mix_styles_in_boxes(
     images: Float[Tensor, "b c h w"], plan: StyleCutPlan, encoder: Network, decoder: Network
-) -> Float[Tensor, "b c h w"]:
-    """StyleCutMix of a batch; rows that are not mixed as they were.
+) -> Float[Tensor, "n c h w"]:
+    """StyleCutMix of a batch; row b * K + k is output k of row b. Rows that are not mixed are returned as they were.
 
     ``images`` (b, c, h, w) of the plan's size, floating, as ``encoder`` takes them: networks for styles are usually trained
     on pixels in [0, 1], so normalise what comes out. ``encoder`` returns maps (b, d, ...), ``decoder`` images of the same
-    size; a network for other sizes has to resize within the two. Neither is changed, and no gradient is recorded. Raises
-    ``ValueError`` or ``TypeError`` naming the argument.
+    size; a network for other sizes has to resize within the two. Each pair is encoded and decoded once for all its outputs.
+    No network is changed, and no gradient is recorded. Raises ``ValueError`` or ``TypeError`` naming the argument.
     """
     content = check_type("plan", plan, StyleCutPlan, "a StyleCutPlan").content
     check_images(images, content.batch_size)
@@ -115,11 +137,13 @@ def mix_styles_in_boxes(
     partner = torch.from_numpy(content.partner).to(images.device)
     other = own[partner.to(own.device)]
     decoded = decode(decoder, torch.cat([adaptive_instance_norm(own, other), adaptive_instance_norm(other, own)]), images)
-    gamma, style = of_rows(plan.gamma, images, 4), of_rows(plan.style, images, 4)
+    gamma, style = beside(plan.gamma, images, 4), beside(plan.style, images, 5)
     restyled, partner_restyled = decoded.chunk(2)  # the own content in the partner's style, and the other way round
-    inside = style * images + (1 - style) * (gamma * images + (1 - gamma) * restyled)
-    outside = images[partner]
-    outside = (1 - style) * outside + style * (gamma * outside + (1 - gamma) * partner_restyled)
-    mask = torch.from_numpy(content.mask()).to(images.device, images.dtype)  # (b, 1, h, w)
+    theirs = images[partner]
+    own_restyled = (gamma * images + (1 - gamma) * restyled)[:, None]
+    theirs_restyled = (gamma * theirs + (1 - gamma) * partner_restyled)[:, None]
+    inside = style * images[:, None] + (1 - style) * own_restyled  # (b, k, c, h, w)
+    outside = (1 - style) * theirs[:, None] + style * theirs_restyled
+    mask = torch.from_numpy(content.mask()).to(images.device, images.dtype)[:, :, None]  # (b, k, 1, h, w)
     mixed = torch.where(mask == 1, inside, torch.where(mask == 0, outside, mask * inside + (1 - mask) * outside))
-    return torch.where(of_rows(plan.mixed, images, 4), mixed, images)
+    return torch.where(beside(plan.mixed, images, 5), mixed, images[:, None]).flatten(0, 1)

@@ -12,7 +12,7 @@ from support.hostile_arguments import Call, no_surprise
 from torch import nn
 from torch.nn.functional import interpolate
 
-from mixops import Key, MixPlan, mix_targets, sparse_targets
+from mixops import Key, MixPlan, ZetaMixUp, mix_targets, sparse_targets
 from mixops.masks import DV, FLOATS, X0, X1, Y0, Y1
 from mixops.offline import (
     StyleCutMix,
@@ -88,19 +88,22 @@ def test_gammas_are_those_of_the_authors():
 # ---------------------------------------------------------------------------------------------------------------- draws
 
 
-@pytest.mark.parametrize("draw", ["sample", "batch"])
-def test_shares_are_in_their_limits_and_of_the_law(draw):
-    mixer = StyleMix(alpha=0.5, draw=draw)
+@pytest.mark.parametrize(("draw", "k"), [("sample", 1), ("batch", 1), ("sample", 3)])
+def test_shares_are_in_their_limits_and_of_the_law(draw, k):
+    """Of all outputs together, too: what is sorted is the draws of a pair, content and style of each as they were drawn."""
+    mixer = StyleMix(alpha=0.5, draw=draw, interpolations=k)
     plans = [mixer.plan(Key(step=i), batch_size=16) for i in range(400 if draw == "batch" else 60)]
     for plan in plans:
         assert (plan.shares >= -1e-12).all() and (plan.partner != np.arange(16)).all() and plan.mixed.all()
-        np.testing.assert_allclose(plan.shares.sum((1, 2)), 1, rtol=0, atol=1e-12)
-        assert len(set(plan.content)) == len(set(plan.style)) == len(set(plan.both)) == (1 if draw == "batch" else 16)
-    content, style, both = (np.concatenate([getattr(p, n) for p in plans]) for n in ("content", "style", "both"))
+        np.testing.assert_allclose(plan.shares.sum((2, 3)), 1, rtol=0, atol=1e-12)
+        for values in (plan.content, plan.style, plan.both):
+            assert values.shape == (16, k) and len(np.unique(values)) == (k if draw == "batch" else 16 * k)
+    content, style, both = (np.concatenate([getattr(p, n).ravel() for p in plans]) for n in ("content", "style", "both"))
     for share in (content, style):
         assert share.mean() == pytest.approx(0.5, abs=0.06) and share.var() == pytest.approx(0.125, abs=0.015)
     least, most = np.maximum(0, content + style - 1), np.minimum(content, style)
-    place = ((both - least) / (most - least))[most - least > 1e-3]
+    wide = most - least > 1e-3
+    place = (both - least)[wide] / (most - least)[wide]
     assert place.mean() == pytest.approx(0.5, abs=0.06) and place.var() == pytest.approx(1 / 12, abs=0.015)
     assert np.corrcoef(content, style)[0, 1] == pytest.approx(0, abs=0.15)
 
@@ -128,6 +131,51 @@ def test_prob_leaves_rows_and_their_labels_alone():
         np.testing.assert_array_equal(targets[~found.mixed], np.eye(40)[~found.mixed])
 
 
+# ----------------------------------------------------------------------------------------------- several outputs of a pair
+
+
+def test_outputs_of_a_pair_are_sorted_by_the_label_and_share_a_centre():
+    plan = StyleMix(interpolations=4).plan(Key(1), batch_size=20)
+    cut = StyleCutMix(interpolations=4, prob=0.7).plan(Key(1), batch_size=20, height=40, width=30)
+    for weight in (plan.labels.weight, cut.labels.weight):
+        assert weight.shape == (20, 4) and (np.diff(weight, axis=1) <= 0).all()
+    assert (np.diff(cut.content.weight, axis=1) > 0).any()  # more style of one's own may weigh more than a larger box
+    area = np.sort(cut.content.mask()[cut.mixed].reshape(-1, 4, 40 * 30), axis=1)
+    np.testing.assert_array_equal(np.unique(area), [0, 1])  # boxes are nested: the smallest is where all of them are
+    smallest = cut.content.weight[cut.mixed].min(1)
+    np.testing.assert_allclose(area[:, 0].mean(1), smallest, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_every_output_is_that_of_a_plan_of_its_own(k):
+    encoder, decoder = networks()
+    images, labels = pictures(), torch.arange(5)
+    plan = StyleMix(interpolations=k, prob=0.7).plan(Key(2), batch_size=5)
+    cut = StyleCutMix(interpolations=k, prob=0.7).plan(Key(2), batch_size=5, height=6, width=10)
+    assert 0 < plan.mixed.sum() < 5 and 0 < cut.mixed.sum() < 5
+    mixed, boxes = mix_styles(images, plan, encoder, decoder), mix_styles_in_boxes(images, cut, encoder, decoder)
+    assert mixed.shape == boxes.shape == (5 * k, 3, 6, 10)
+    targets, box_targets = (mix_targets(labels, p.labels, num_classes=5) for p in (plan, cut))
+    for j in range(k):
+        one = replace(plan, **{name: getattr(plan, name)[:, j : j + 1] for name in ("content", "style", "both")})
+        np.testing.assert_allclose(mixed[j::k], mix_styles(images, one, encoder, decoder), rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(targets[j::k], mix_targets(labels, one.labels, num_classes=5))
+        parts = {name: getattr(cut.content, name)[:, j : j + 1] for name in ("weight", "lam", "params")}
+        one_box = replace(cut, content=replace(cut.content, **parts), style=cut.style[:, j : j + 1])
+        found = mix_styles_in_boxes(images, one_box, encoder, decoder)
+        np.testing.assert_allclose(boxes[j::k], found, rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(box_targets[j::k], mix_targets(labels, one_box.labels, num_classes=5))
+
+
+def test_a_pair_goes_through_the_network_of_boxes_once():
+    encoder, decoder = networks()
+    seen: list[int] = []
+    cut = StyleCutMix(interpolations=5).plan(Key(), batch_size=4, height=6, width=10)
+    encoder.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    decoder.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    assert mix_styles_in_boxes(pictures(4), cut, encoder, decoder).shape[0] == 20 and seen == [4, 8]
+
+
 # ------------------------------------------------------------------------------------------------------- StyleMix itself
 
 
@@ -136,7 +184,7 @@ def test_style_mix_is_the_authors_formula(c, s, place):
     encoder, decoder = networks()
     images, partner = pictures(), np.array([2, 0, 4, 1, 3])
     t = max(0, c + s - 1) + place * (min(c, s) - max(0, c + s - 1))
-    plan = StylePlan(partner, np.full(5, c), np.full(5, s), np.full(5, t), np.ones(5, bool))
+    plan = StylePlan(partner, *(np.full((5, 1), x) for x in (c, s, t)), np.ones(5, bool))
     with torch.no_grad():
         features = encoder(images).numpy()
         theirs = np.stack([
@@ -155,7 +203,7 @@ def test_style_mix_is_the_authors_formula(c, s, place):
 
 def test_all_of_content_and_style_is_the_decoded_image():
     encoder, decoder = networks()
-    images, ones = pictures(), np.ones(5)
+    images, ones = pictures(), np.ones((5, 1))
     plan = StylePlan(np.roll(np.arange(5), 1), ones, ones, ones, np.ones(5, bool))
     with torch.no_grad():
         np.testing.assert_allclose(mix_styles(images, plan, encoder, decoder), decoder(encoder(images)), rtol=0, atol=1e-12)
@@ -173,10 +221,10 @@ def test_the_label_says_what_the_features_hold(r):
     level = rng.uniform(1, 3, (8, 1, 1, 1))
     features = torch.from_numpy(pattern + level)  # all of one spread, so that content adds up in patterns, style in levels
     mixed = mix_styles(features, plan, lambda x: x, lambda f: f).numpy()
-    c, s = (x[:, None, None, None] for x in (plan.content, plan.style))
+    c, s = (x[:, :, None, None] for x in (plan.content, plan.style))
     np.testing.assert_allclose(mixed, c * pattern + (1 - c) * pattern[plan.partner] + s * level
                                + (1 - s) * level[plan.partner], rtol=0, atol=1e-9)  # fmt: skip
-    np.testing.assert_allclose(plan.labels.weight[:, 0], r * plan.content + (1 - r) * plan.style, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(plan.labels.weight, r * plan.content + (1 - r) * plan.style, rtol=0, atol=1e-15)
 
 
 # ---------------------------------------------------------------------------------------------------- StyleCutMix itself
@@ -189,7 +237,7 @@ def box_plan(rows: slice, columns: slice, h: int, w: int, s: float, gamma: float
     share = np.full((len(partner), 1), (rows.stop - rows.start) * (columns.stop - columns.start) / (h * w))
     content = MixPlan(partner, share, share.copy(), params, h, w)
     count = len(partner)
-    return StyleCutPlan(content, np.full(count, s), np.full(count, gamma), np.ones(count, bool))
+    return StyleCutPlan(content, np.full((count, 1), s), np.full(count, gamma), np.ones(count, bool))
 
 
 @pytest.mark.parametrize(("s", "gamma"), [(0.3, 0.6), (0.0, 0.0), (1.0, 0.2), (0.8, 1.0)])
@@ -235,7 +283,7 @@ def test_the_label_is_the_share_of_content_and_style_in_the_pixels(h, w):
         np.testing.assert_allclose(own + partner + restyled + in_own_style, 1, rtol=0, atol=1e-12)
         content, style = (own + restyled).mean(), (own + in_own_style).mean()
         np.testing.assert_allclose(own + restyled, plan.content.mask()[i, 0], rtol=0, atol=1e-12)
-        assert plan.style_share[i] == pytest.approx(style, abs=1e-12)
+        assert plan.style_share[i, 0] == pytest.approx(style, abs=1e-12)
         assert plan.labels.weight[i, 0] == pytest.approx(0.6 * content + 0.4 * style, abs=1e-12)
 
 
@@ -306,11 +354,18 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="images must be 5 floating images"):
         mix_styles(pictures(4), plan, encoder, decoder)
     with pytest.raises(ValueError, match="both must be in"):
-        replace(plan, both=np.ones(5))
+        replace(plan, both=np.ones((5, 1)))
+    for value in (np.ones(5), np.ones((5, 0))):
+        with pytest.raises(ValueError, match=r"content must have shape \(5, k\) with a value for each output"):
+            replace(plan, content=value)
+    with pytest.raises(ValueError, match=r"style must have the shape \(5, 1\), as partner has 5 rows, got \(5, 2\)"):
+        replace(plan, style=np.ones((5, 2)))
     with pytest.raises(ValueError, match="mixed must be True for all rows whose content or style is below 1"):
         replace(plan, mixed=np.zeros(5, bool))
-    with pytest.raises(ValueError, match="content must be a plan of two images and one output"):
+    with pytest.raises(ValueError, match=r"style must have the shape \(5, 2\), as partner has 5 rows, got \(5, 1\)"):
         replace(cut, content=MixPlan.identity(5, interpolations=2))
+    with pytest.raises(ValueError, match="content must be a plan of two images without moves"):
+        replace(cut, content=ZetaMixUp().plan(Key(), batch_size=5, height=6, width=10))
     with pytest.raises(ValueError, match="distances must be at least 0 for all pairs of labels"):
         class_gammas(torch.tensor([0, 1]), np.array([1, 0]), np.full((2, 2), np.nan))
 
