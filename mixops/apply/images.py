@@ -1,9 +1,8 @@
 """Applies a plan to pixels: blend, normalise, cast and lay out in one pass, on whatever device the images are.
 
 The one place where a kernel is chosen: Triton on CUDA, numba on CPU, plain torch for dtypes and shapes that those do not
-take, for images that need a gradient, for moved blocks, for partners that were mixed before and, on CUDA, for images that
-are shown whole in a box. uint8 images are scaled by 1/255 when the result is floating and stay uint8, rounded half to even,
-when it is not.
+take, for images that need a gradient, for moved blocks and, on the CPU, for partners that were mixed before. uint8 images
+are scaled by 1/255 when the result is floating and stay uint8, rounded half to even, when it is not.
 """
 
 from __future__ import annotations
@@ -84,17 +83,18 @@ def mix_images(
     shape = (plan.batch_size * plan.interpolations, *images.shape[1:])
     if out is not None:
         _check_out(out, shape, dtype, images.device)
-    chosen = _choose(images, plan, dtype, backend)
+    past = _check_history(history, images, plan)
+    chosen = _choose((images, past), plan, dtype, backend)
     if chosen == "eager":
-        past = _check_history(history, images, plan)
         mixed = _in_format(_blend(images, plan, scale, bias, dtype, past), images, memory_format)
         return mixed if out is None else out.copy_(mixed)
     source = _dense(images)
-    if out is None or not (_is_planes(out) or _is_pixels(out)) or _may_overlap(out, images):
+    read = [images] if past is None else [images, past]
+    if out is None or not (_is_planes(out) or _is_pixels(out)) or any(_may_overlap(out, x) for x in read):
         buffer = _empty(shape, dtype, source, memory_format)
     else:
         buffer = out
-    _run(chosen, source, plan, scale, bias, buffer)
+    _run(chosen, source, plan, scale, bias, buffer, past)
     return buffer if out is None or out is buffer else out.copy_(buffer)
 
 
@@ -175,32 +175,38 @@ def _result_dtype(source: torch.dtype, dtype: Any, normalised: bool) -> torch.dt
     return dtype  # type: ignore[no-any-return]
 
 
-def _choose(images: Tensor, plan: MixPlan, dtype: torch.dtype, backend: Any) -> str:
-    """The backend asked for, or the fastest there is. Raises ``ValueError`` where that asked for cannot do it."""
+def _choose(read: tuple[Tensor, Tensor | None], plan: MixPlan, dtype: torch.dtype, backend: Any) -> str:
+    """The backend asked for, or the fastest there is, for images and those mixed before.
+
+    Raises ``ValueError`` where that asked for cannot do it.
+    """
     if backend is None:
-        backends = ("triton",) if images.is_cuda else ("numba",) if images.device.type == "cpu" else ()
-        return next((b for b in backends if not _obstacle(b, images, plan, dtype)), "eager")
+        device = read[0].device.type
+        backends = ("triton",) if device == "cuda" else ("numba",) if device == "cpu" else ()
+        return next((b for b in backends if not _obstacle(b, read, plan, dtype)), "eager")
     chosen = check_choice("backend", backend, get_args(Backend))
-    if chosen != "eager" and (obstacle := _obstacle(chosen, images, plan, dtype)):
+    if chosen != "eager" and (obstacle := _obstacle(chosen, read, plan, dtype)):
         raise ValueError(f"backend must be 'eager' for {obstacle}, got {chosen!r}")
     return chosen
 
 
-def _obstacle(backend: str, images: Tensor, plan: MixPlan, dtype: torch.dtype) -> str | None:
+def _obstacle(backend: str, read: tuple[Tensor, Tensor | None], plan: MixPlan, dtype: torch.dtype) -> str | None:
     """What a fused kernel cannot do of what is asked for."""
+    images = read[0]
+    several = " in rows of several sources" if plan.more is not None else ""
     if plan.moves is not None:
         return "plans that move blocks"
-    if plan.past is not None:
-        return "plans whose partners were mixed before"
-    if plan.inset is not None and (backend == "triton" or plan.more is not None):
-        return "plans that show images whole in a box" + (" in rows of several sources" if backend == "numba" else "")
+    if plan.past is not None and (backend == "numba" or several):
+        return f"plans whose partners were mixed before{several}"
+    if plan.inset is not None and several:
+        return f"plans that show images whole in a box{several}"
     if not plan.constant and images.ndim not in (3, 4):
         return f"images of {images.ndim} axes under masks that vary"
     if not images.numel():
         return f"images of shape {tuple(images.shape)}"
     if images.dtype not in (_NUMBA_IN if backend == "numba" else _TRITON_IN) or dtype not in _FUSED_OUT:
         return f"{images.dtype} images and {dtype} results"
-    if images.requires_grad and torch.is_grad_enabled():
+    if any(x is not None and x.requires_grad for x in read) and torch.is_grad_enabled():
         return "images that need a gradient"
     if backend == "numba":
         return None if images.device.type == "cpu" else f"images on {images.device}"
@@ -220,14 +226,20 @@ def _blend(
     return blend(images, plan, scale, bias, dtype, history)
 
 
-def _run(backend: str, images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
+def _run(
+    backend: str, images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor,
+    history: Tensor | None,
+) -> None:  # fmt: skip
     """A fused kernel: one for rows of two sources, one for rows of several."""
+    if backend == "triton" and plan.more is None:
+        from ..kernels.blend.launch import mix
+
+        mix(images, plan, scale, bias, out, history)
+        return
     if backend == "numba" and plan.more is None:
         from ..kernels.blend.cpu import run
     elif backend == "numba":
         from ..kernels.blend.cpu_several import run
-    elif plan.more is None:
-        from ..kernels.blend.launch import mix as run
     else:
         from ..kernels.blend.launch_several import mix as run
     run(images, plan, scale, bias, out)

@@ -250,6 +250,6 @@ INSTRUCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "shl": lambda a, b: _shift(a, b, np.left_shift), "shr": lambda a, b: _shift(a, b, np.right_shift),
     "bfe": _bits_of, "prmt": _prmt,
     "selp": lambda a, b, p: np.where(p, a, b),
-    "setp.eq": np.equal, "setp.ne": np.not_equal, "setp.lt": np.less, "setp.le": np.less_equal,
+    "setp.eq": np.equal, "setp.ne": np.not_equal, "setp.neu": np.not_equal, "setp.lt": np.less, "setp.le": np.less_equal,
     "setp.gt": np.greater, "setp.ge": np.greater_equal,
 }  # fmt: skip

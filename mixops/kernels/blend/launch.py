@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import triton
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8
 from torch import Tensor
 
 from ...masks import DV, FLOATS, X0, X1, Y0, Y1, A
@@ -20,6 +20,7 @@ from ...plan import MixPlan
 from ...runtime.devices import current_device, to_device
 from ...runtime.jit import njit
 from .cuda import BELL, BITS, BOTH, BOX, DENSE, FLAT, chunks, planes, strides
+from .cuda_insets import INSET, PAST, insets
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ TILES = {
     ("planes", 4, False): Tile(128, 2, 4, across=True), ("planes", 4, True): Tile(64, 2, 1),
 }  # fmt: skip
 _STRIDES = Tile(128, 2, 4)
-_KERNELS = {"chunks": chunks, "planes": planes, "strides": strides}
+_KERNELS = {"chunks": chunks, "planes": planes, "strides": strides, "insets": insets}
 _INTERPRETED = Tile(512, 2, 4)  # the interpreter takes long for a program, however large
 _STORE = 16  # bytes
 _MOST = 65535  # programs along the second axis of a grid
+_NARROW = 46340  # the longest side whose square is below 2**31
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Work:
     source: Tensor
     rows: int
     in_row: int
-    sizes: tuple[int, ...]
+    sizes: tuple[Any, ...]
     constants: dict[str, Any]
 
 
@@ -79,12 +81,16 @@ class Uploaded:
     constants: dict[str, Any]
 
 
-def mix(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
+def mix(
+    images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor, history: Tensor | None = None
+) -> None:
     """Runs a fused kernel on the current stream; ``images`` (b, c, ...) and ``out`` (b * k, c, ...) are dense in memory.
 
-    Each is contiguous or channels-last.
+    Each is contiguous or channels-last. ``history`` holds the partners of the past, where the plan has any.
     """
-    launch(choose(images, out), upload(plan, scale, bias, images.device), out)
+    plain = plan.inset is None and plan.past is None
+    work = choose(images, out) if plain else choose_insets(images, images if history is None else history, out)
+    launch(work, upload(plan, scale, bias, images.device), out)
 
 
 def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile | None = None) -> None:
@@ -94,7 +100,8 @@ def launch(work: Work, plan: Uploaded, out: Tensor, tile: Tile | None = None) ->
         tile = TILES.get((work.kernel, out.element_size(), several), _STRIDES) if out.is_cuda else _INTERPRETED
     strip = triton.cdiv(work.rows, tile.rows) * work.in_row
     tiles = triton.cdiv(strip, tile.block)
-    sizes = work.sizes if work.kernel == "strides" else (strip, work.rows * work.in_row, *divisor(work.in_row), *work.sizes)
+    pixels = work.kernel in ("strides", "insets")  # which take one a thread
+    sizes = work.sizes if pixels else (strip, work.rows * work.in_row, *divisor(work.in_row), *work.sizes)
     fast, slow = (plan.batch, tiles) if tile.across else (tiles, plan.batch)
     with current_device(out.device):
         _KERNELS[work.kernel][(fast, min(slow, _MOST), triton.cdiv(slow, _MOST))](
@@ -111,24 +118,48 @@ def runs_on(device: torch.device) -> bool:
 
 def choose(images: Tensor, out: Tensor) -> Work:
     """The kernel for two memory layouts."""
-    b, c = images.shape[:2]
-    h, w = tuple(images.shape[2:]) if images.ndim == 4 else (1, images[0, 0].numel())
-    size = c * h * w
-    if size >= 2**31:
-        raise ValueError(f"images must have fewer than 2**31 elements each, got {size}")
-    pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()
-    if c == 1 or h * w == 1:  # both layouts are one
-        pixels_in = pixels_out = False
+    c, h, w = _sides(images)
+    pixels_in, pixels_out = _pixels(images, out)
     if pixels_in == pixels_out:
         row = c * w if pixels_in else w
         vector = gcd(row, _STORE // out.element_size())
         constants = {"C": c, "PIXELS": pixels_in, "VECTOR": vector}
-        return Work("chunks", images, size // row, row // vector, (h, w), constants)
+        return Work("chunks", images, c * h * w // row, row // vector, (h, w), constants)
     if pixels_in and c == 3 and w % 4 == 0 and images.dtype == torch.uint8 and images.data_ptr() % 4 == 0:
-        words = images.as_strided((b * size,), (1,)).view(torch.int32)
+        words = images.as_strided((images.numel(),), (1,)).view(torch.int32)
         return Work("planes", words, h, w // 4, (h, w), {})
-    steps = (c, 1, 1, h * w) if pixels_in else (1, h * w, c, 1)  # of pixels and channels, in and out
-    return Work("strides", images, h, w, (size, h, w, *steps), {"C": c})
+    return Work("strides", images, h, w, (c * h * w, h, w, *_steps(c, h * w, pixels_in, pixels_out)), {"C": c})
+
+
+def choose_insets(images: Tensor, history: Tensor, out: Tensor) -> Work:
+    """The kernel for partners that are shown whole in a box or were mixed before, which is one for all layouts."""
+    c, h, w = _sides(images)
+    pixels_in, pixels_out = _pixels(images, out)
+    history = history.contiguous(memory_format=torch.channels_last if pixels_in else torch.contiguous_format)
+    sizes = (history, c * h * w, h, w, *_steps(c, h * w, pixels_in, pixels_out))
+    return Work("insets", images, h, w, sizes, {"C": c, "WIDE": max(h, w) > _NARROW})
+
+
+def _sides(images: Tensor) -> tuple[int, int, int]:
+    """Channels, height and width; a signal, or what masks of one value mix, is one row."""
+    c = images.shape[1]
+    h, w = tuple(images.shape[2:]) if images.ndim == 4 else (1, images[0, 0].numel())
+    if c * h * w >= 2**31:
+        raise ValueError(f"images must have fewer than 2**31 elements each, got {c * h * w}")
+    return c, h, w
+
+
+def _pixels(images: Tensor, out: Tensor) -> tuple[bool, bool]:
+    """Whether both have the channels of a pixel side by side. Where both layouts are one, that is planes."""
+    if images.shape[1] == 1 or images[0, 0].numel() == 1:
+        return False, False
+    return not images.is_contiguous(), not out.is_contiguous()
+
+
+def _steps(c: int, area: int, pixels_in: bool, pixels_out: bool) -> tuple[int, int, int, int]:
+    """Of pixels and channels, in and out."""
+    planes, pixels = (1, area), (c, 1)
+    return *(pixels if pixels_in else planes), *(pixels if pixels_out else planes)
 
 
 def divisor(d: int) -> tuple[int, int, int]:
@@ -171,7 +202,7 @@ def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: tor
     host = packed.numpy()
     host[:masks] = plan.params.reshape(-1)
     order = chain(np.require(plan.partner, requirements=["C", "W"]))
-    host[masks : masks + 2 * b].view(np.int32)[:] = np.concatenate([order, plan.partner[order]])
+    host[masks : masks + 2 * b].view(np.int32)[:] = np.concatenate([order, _numbers(plan)[order]])
     if scale is not None and bias is not None:
         c = np.arange(channels) % len(scale)
         host[masks + 2 * b :] = np.concatenate([scale.numpy()[c], bias.numpy()[c]])
@@ -189,6 +220,14 @@ def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: tor
         batch=b,
         constants={"K": k, "MASK": kind, "AFFINE": scale is not None},
     )
+
+
+def _numbers(plan: MixPlan) -> Int64[np.ndarray, " b"]:
+    """The partners, with a bit each for those that are shown whole and those of the past."""
+    found = plan.partner
+    for flag, bit in ((plan.inset, INSET), (plan.past, PAST)):
+        found = found if flag is None else found | bit * flag
+    return found
 
 
 @njit()

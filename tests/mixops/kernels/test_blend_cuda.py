@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from support import reference
-from support.kernel_cases import FORMATS, MIXERS, TOLERANCE, check_kernels, compare
+from support.kernel_cases import FORMATS, KEY, MIXERS, TOLERANCE, check_kernels, compare
 
 from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch, mix_images
 
@@ -54,7 +54,7 @@ def run(code: str, *, interpret: bool) -> str:
 def test_the_compiled_kernels_are_the_reference(which, source, layout, dtype, result) -> None:
     """What a device would execute: compiled kernels take bytes apart by instructions that the interpreter does not know."""
     emulated = {name: Emulated(kernel, 90) for name, kernel in _KERNELS.items()}
-    plan = MIXERS[which].plan(Key(1), batch_size=3, height=9, width=8)
+    plan = MIXERS[which].plan(KEY, batch_size=3, height=9, width=8)
     tile = Tile(32, 4, 1, across=which % 2 == 1)
     with mock.patch.dict(_KERNELS, emulated), mock.patch.object(launch, "_INTERPRETED", tile):
         compare(plan, 3, source, layout, dtype, result)
@@ -64,7 +64,7 @@ def test_the_interpreted_kernels_are_the_reference() -> None:
     path = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})"
     checks = f"print([check_kernels('cpu', i) for i in range({len(MIXERS)})])"
     script = f"{path}\nfrom support.kernel_cases import check_kernels\n{checks}"
-    assert json.loads(run(script, interpret=True)) == [28, 7, 7, 6, 7, 7, 6]
+    assert json.loads(run(script, interpret=True)) == [28, 7, 7, 6, 7, 7, 6, 7, 7, 6]
 
 
 @pytest.mark.gpu

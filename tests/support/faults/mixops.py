@@ -19,6 +19,7 @@ CO_MIXUP = ("mixops/mixers/test_co_mixup.py",)
 RECURSIVE = ("mixops/mixers/test_recursive.py",)
 HISTORY_LOSS = ("mixops/embedding/test_history_loss.py",)
 RESIZE = ("mixops/mixers/test_resizemix.py",)
+INSETS = ("mixops/kernels/test_insets_cuda.py",)
 ALIGN = ("mixops/embedding/test_align.py",)
 MEASURES = ("mixops/test_measures.py",)
 PUZZLE_CUDA = ("mixops/kernels/test_puzzle_cuda.py::test_the_interpreted_kernels_have_the_bits_of_torchs_operations",)
@@ -126,6 +127,10 @@ FAULTS = (
     Fault("blocks of Co-Mixup turned round", "mixops/mixers/saliency/co_mixup.py", "share[rows] - self.eta", "share[rows[::-1]] - self.eta", CO_MIXUP),
     Fault("what is shown whole is cut out", "mixops/apply/insets.py", "((t - first) * side)", "((t - first) * (last - first))", RESIZE),
     Fault("what is shown whole is cut out by the CPU kernel", "mixops/kernels/blend/cpu.py", "columns[j, x] = (x - x0) * w // (x1 - x0)", "columns[j, x] = x", RESIZE),
+    Fault("what is shown whole is cut out by the CUDA kernel", "mixops/kernels/blend/cuda_insets.py", "(t * side // tl.maximum(high - low, 1))", "(t * (high - low) // tl.maximum(high - low, 1))", INSETS),
+    Fault("partners of the past from this batch in the CUDA kernel", "mixops/kernels/blend/cuda_insets.py", "tl.where((number & _PAST) != 0, history, images)", "tl.where((number & _PAST) != 0, images, images)", INSETS),
+    Fault("places in a box of 32 bits however long the side", "mixops/kernels/blend/launch.py", "max(h, w) > _NARROW", "False", INSETS),
+    Fault("a result written over the history it is made of", "mixops/apply/images.py", "any(_may_overlap(out, x) for x in read)", "_may_overlap(out, images)", INSETS),
     Fault("no box of ResizeMix touches the far border", "mixops/mixers/resizemix.py", "(side - largest + 1)", "(side - largest)", RESIZE),
     Fault("boxes of ResizeMix have the area of tau, not its sides", "mixops/mixers/resizemix.py", "np.floor(side * tau)", "np.floor(side * np.sqrt(tau))", RESIZE),
     Fault("all rows of a switch are shown whole", "mixops/plan.py", "np.zeros(plan.batch_size, np.bool_) if flags is None", "np.ones(plan.batch_size, np.bool_) if flags is None", RESIZE),
