@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Fault
 
 _PLACE = "loaders/sources/"
+COMPOSED = (f"{_PLACE}test_composed.py",)
 PACKED = (f"{_PLACE}test_packed.py",)
 SAME = (f"{_PLACE}test_contract.py::test_labels_classes_and_sizes",)
 BAD = (f"{_PLACE}test_contract.py::test_a_bad_sample_is_named_and_another_takes_its_place",)
@@ -36,8 +37,8 @@ FAULTS = (
     Fault("hub: rows that were not selected", "loaders/sources/hub.py", "order.column(0).to_numpy().astype(np.int64)", "np.arange(len(order))", HUB),
     Fault("TFRecord: checksums are not compared", "loaders/sources/tfrecord.py", "if masked_crc32c(data) != _TAIL.unpack(tail)[0]:", "if False:", TRUNCATED),
     Fault("RecordIO: parts are joined without the word between them", "loaders/sources/recordio.py", "_MAGIC.join(parts)", 'b"".join(parts)', PACKED),
-    Fault("selected: bad samples have the numbers of the whole", "loaders/sources/composed.py", "{i: source.broken[int(self._indices[i])] for i in", "{int(self._indices[i]): source.broken[int(self._indices[i])] for i in", BAD),
-    Fault("joined: samples of the first part", "loaders/sources/composed.py", "sample - (int(self._ends[part - 1]) if part else 0)", "sample - (int(self._ends[0]) if part else 0) * 0", BAD),
+    Fault("selected: bad samples have the numbers of the whole", "loaders/sources/composed.py", "{i: source.broken[int(self._indices[i])] for i in", "{int(self._indices[i]): source.broken[int(self._indices[i])] for i in", COMPOSED),
+    Fault("joined: samples of the first part", "loaders/sources/composed.py", "sample - (int(self._ends[part - 1]) if part else 0)", "sample - (int(self._ends[0]) if part else 0) * 0", COMPOSED),
     Fault("datasets of torch: a transform inside is passed over", "loaders/sources/torch_dataset.py", "if inside is not None:", "if False:", TORCH),
     Fault("datasets of torch: an error ends the run", "loaders/sources/torch_dataset.py", 'raise BadFile(f"cannot be read: {type(error).__name__}: {error}") from error', "raise", TORCH),
     Fault("opened: sizes of other images under the same names", "loaders/sources/opened.py", "if np.array_equal(sizes[probes], stored[probes]):", "if True:", OPENED),
