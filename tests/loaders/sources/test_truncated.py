@@ -133,6 +133,7 @@ class Store(SimpleHTTPRequestHandler):
 
     refuses = False
     breaks_off = 0  # bytes after which the next download ends
+    holds = 0  # bytes of each file that it has, whatever length it says; 0: all
     sent: Counter[str] = Counter()  # noqa: RUF012
 
     def log_message(self, *_: Any) -> None:
@@ -155,7 +156,8 @@ class Store(SimpleHTTPRequestHandler):
         data = path.read_bytes()
         wanted = self.headers.get("Range", "")
         first, _, last = wanted.removeprefix("bytes=").partition("-")
-        part = data[int(first) : int(last) + 1] if wanted else data
+        there = data[: self.holds or len(data)]
+        part = there[int(first) : int(last) + 1] if wanted else data
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(part)))
         self.send_header("Accept-Ranges", "bytes")
@@ -176,7 +178,7 @@ def store(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     pytest.importorskip("fsspec", reason="needs fsspec: pip install 'mixstage[remote]'")
     pytest.importorskip("aiohttp")
     (tmp_path / "store").mkdir()
-    Store.refuses, Store.breaks_off, Store.sent = False, 0, Counter()
+    Store.refuses, Store.breaks_off, Store.holds, Store.sent = False, 0, 0, Counter()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Store, directory=str(tmp_path / "store")))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -222,3 +224,16 @@ def test_a_store_that_refuses(
     Store.refuses = False
     with loader(source) as one:
         assert sorted(sample for _, _, ids in one for sample in ids.tolist()) == list(range(COUNT))
+
+
+def test_a_store_that_gives_less_than_it_says(store: tuple[str, Path], folder: Folder, tmp_path: Path) -> None:
+    address, place = store
+    write_tars(folder, place, "cls")
+    size = (place / "train-0000.tar").stat().st_size
+    Store.holds = 1000
+    with pytest.raises(OSError, match=rf"the store gave 1000 bytes of {size}: .*train-0000\.tar"):
+        open_source(f"{address}/train-0000.tar", cache=tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache" / "shards").iterdir() if path.suffix == ".tar"]
+    Store.holds = 0
+    assert len(open_source(f"{address}/train-0000.tar", cache=tmp_path / "cache"))
+    assert Store.sent["train-0000.tar"] == size  # what there was is kept
