@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from types import FrameType
 from typing import NoReturn
 
 from .sampling import Sampling, Sequential
@@ -44,6 +45,34 @@ def warn_if_unsaved(loader: object, sampling: Sampling) -> None:
         _log.warning(
             "accelerator.save_state does not save where this ImageLoader is, and after load_state it begins anew; write "
             "accelerator.register_for_checkpointing(loader) before"
+        )
+
+
+def refuse_other_place(loader: object, epoch: int, step: int) -> None:
+    """Raise ``RuntimeError`` if the Trainer of MosaicML Composer asks for an epoch and this loader would begin elsewhere.
+
+    For whatever is no DataLoader, Composer saves no state and calls no ``set_epoch``. A Trainer that goes on begins one
+    iterator for each epoch before, leaves it after a batch, and then reads the batches of the current epoch again;
+    with ``spin_dataloaders=False`` it does neither. Both are right from one place only, which is compared here.
+    """
+    if "composer.trainer.trainer" not in sys.modules:
+        return
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != "composer.trainer.trainer":
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_name != "_iter_dataloader":  # or iterators for epochs before: the last one counts
+        return
+    trainer = frame.f_locals["self"]
+    if trainer.state.train_dataloader is not loader:
+        return
+    now = trainer.state.timestamp.epoch.value, trainer.state.timestamp.batch_in_epoch.value
+    reads = trainer.spin_dataloaders and "train" not in trainer.state.dataset_resumption
+    if (epoch, step) != ((now[0], 0) if reads else now):
+        place = "0, 0" if reads else "trainer.state.timestamp.epoch.value, trainer.state.timestamp.batch_in_epoch.value"
+        raise RuntimeError(
+            f"Composer's Trainer goes on at batch {now[1]} of epoch {now[0]}, but this ImageLoader would begin "
+            f"{'the epoch ' if reads else ''}at batch {step} of epoch {epoch}; write loader.set_epoch({place}) before "
+            "trainer.fit() (docs/works-with.md)"
         )
 
 

@@ -46,7 +46,7 @@ from .bad_files import BadFiles, OnError
 from .classes import NamedClasses
 from .description import describe
 from .epoch import Epoch
-from .frameworks import NoSampler, warn_if_unsaved
+from .frameworks import NoSampler, refuse_other_place, warn_if_unsaved
 from .multi_crop import NamedCrops, named_crops, refuse_beside
 from .output import Output
 from .position import Position
@@ -231,8 +231,8 @@ class ImageLoader(FixedSize, NamedClasses, NoSampler):
         """An epoch, begun when its first batch is asked for: an iterator that nobody uses does not count as one."""
         config, backend = self._open()
         warn_if_alone(config.planner.schedule.world_size)
-        epoch, step = self._position.begin(self._steps)
-        running = Epoch(config, backend, self._output, epoch, step)
+        refuse_other_place(self, *(place := self._position.begin(self._steps)))
+        running = Epoch(config, backend, self._output, *place)
         self._position.follow(running)
         yield from running
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,8 +90,6 @@ def test_goes_on_with_the_next_batch(
                 got.append(list(shown))
             runs.append(got)
     (whole,), (first, second) = runs
-    if name == "Composer":  # it goes through what it has seen
-        second = second[HALF:]
     assert len(set(whole[:STEPS])) == STEPS
     assert first[:HALF] == whole[:HALF]  # behind them may lie batches that were fetched ahead
     assert second[: STEPS - HALF] == whole[HALF:STEPS]
@@ -148,6 +151,94 @@ def test_an_epoch_begins_at_the_step_that_is_set(place: Path, shown: list[str]) 
         for step, error in ((steps + 1, ValueError), (-1, ValueError), (1.5, TypeError)):
             with pytest.raises(error, match="step must be"):
                 loader.set_epoch(0, step)
+
+
+@pytest.mark.parametrize("spin", ["spin", "set_epoch"])
+def test_composer_goes_on_after_a_kill_with_the_same_losses(spin: str, place: Path) -> None:
+    """Killed in the second epoch at step 17, behind the checkpoint of step 15."""
+    pytest.importorskip("composer", reason="MosaicML Composer is not installed; it asks for torch below 2.7.1")
+    root = Path(__file__).parent.parent
+
+    def run(out: str, killed: int = 0) -> list[str]:
+        command = [sys.executable, str(root / "tests" / "support" / "composer_run.py"), str(place / "imagenet" / "train")]
+        done = subprocess.run(
+            [*command, str(place / out), str(STEPS), spin, str(killed)],
+            env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr[-3000:]
+        return [line for line in done.stdout.splitlines() if line.startswith("step ")]
+
+    whole, cut = run("whole"), run("cut", killed=17)
+    assert len(set(whole)) == STEPS and cut == whole[:17]
+    assert run("cut") == whole[15:]
+
+
+@pytest.mark.filterwarnings("default")  # Composer's, about itself
+@pytest.mark.parametrize("spin", [True, False])
+def test_composer_is_refused_a_loader_at_another_place(spin: bool, place: Path) -> None:
+    pytest.importorskip("composer", reason="MosaicML Composer is not installed; it asks for torch below 2.7.1")
+    from support.composer_run import make as make_run
+
+    loader, trainer = make_run(place / "imagenet" / "train", place / "out", HALF, spin)
+    next(iter(make(place)))  # any other loader may be looked at
+    trainer.fit()
+    with pytest.raises(RuntimeError, match=rf"batch {HALF} of epoch 0.*write loader\.set_epoch\((.*)\) before") as error:
+        trainer.fit(duration="2ba")
+    line = re.search(r"loader\.set_epoch\(.*?\)(?= before)", str(error.value))
+    exec(line[0], {"loader": loader, "trainer": trainer})
+    trainer.fit(duration="2ba")
+    loader.close()
+
+
+COMPOSER = """
+class Trainer:
+    def fit(self):
+        for epoch in range(self.state.timestamp.epoch.value if self.spin_dataloaders else 0):
+            self.spin()
+        return self._iter_dataloader()
+    def spin(self):
+        for _ in self.state.train_dataloader:
+            break
+    def _iter_dataloader(self):
+        for batch in self.state.train_dataloader:
+            return batch
+"""  # what Composer 0.32 does with an iterable
+
+
+@pytest.mark.parametrize("spin", [True, False])
+@pytest.mark.parametrize("epoch, batch", [(0, 0), (0, 5), (2, 5)])
+def test_the_place_that_composer_goes_on_from_is_looked_at(
+    place: Path, monkeypatch: pytest.MonkeyPatch, spin: bool, epoch: int, batch: int
+) -> None:
+    """Without Composer: a Trainer of its module's name that begins epochs in the same way."""
+    module = ModuleType("composer.trainer.trainer")
+    exec(COMPOSER, vars(module))
+    monkeypatch.setitem(sys.modules, "composer.trainer.trainer", module)
+    trainer, loader = module.Trainer(), make(place)
+    timestamp = SimpleNamespace(epoch=SimpleNamespace(value=epoch), batch_in_epoch=SimpleNamespace(value=batch))
+    trainer.state = SimpleNamespace(train_dataloader=loader, timestamp=timestamp, dataset_resumption={})
+    trainer.spin_dataloaders = spin
+
+    right = (0, 0) if spin else (epoch, batch)
+    found = {(0, 0), (0, 1), (1, 0), (3, 5), (epoch, batch), (epoch, batch + 1)} - {right}
+    if spin and epoch:  # only the first of the epochs before begins late
+        found -= {(0, 1)}
+    for wrong in found:
+        loader.set_epoch(*wrong)
+        with pytest.raises(RuntimeError, match=r"write loader\.set_epoch\("):
+            trainer.fit()
+        loader.close()
+    loader.set_epoch(*right)
+    trainer.fit()
+    assert (loader.state_dict()["epoch"], loader.state_dict()["step"]) == (epoch, 1 if spin else batch + 1)
+    loader.set_epoch(3, 1)
+    next(iter(loader))  # whoever else asks
+    loader.set_epoch(3, 1)
+    trainer.state.train_dataloader, other = make(place), loader
+    trainer.state.train_dataloader.set_epoch(*right)
+    trainer.fit()
+    other.close()
+    trainer.state.train_dataloader.close()
 
 
 def test_the_page_is_of_this_package() -> None:
