@@ -21,10 +21,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from mixops import CutMix, GMix, HMix, Key, MixUp
-from mixops.masks import dense_masks
-from mixops.mixers.beta import UnitDraws
-from mixops.mixers.fmix import cut_fields, low_frequency_fields
+from mixstage.mixops import CutMix, GMix, HMix, Key, MixUp
+from mixstage.mixops.masks import dense_masks
+from mixstage.mixops.mixers.beta import UnitDraws
+from mixstage.mixops.mixers.fmix import cut_fields, low_frequency_fields
 
 FIELDS = 2000  # random masks of FMix, which has no centre to count over
 

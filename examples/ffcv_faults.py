@@ -26,9 +26,9 @@ from ffcv.pipeline.operation import Operation
 from ffcv.transforms import ImageMixup, LabelMixup, MixupToOneHot, ToTensor
 from PIL import Image
 
-from loaders.cli.convert import convert
-from mixops import MixUp
-from pipelines.ffcv import MixImage, MixLabel, MixLoader
+from mixstage.loaders.cli.convert import convert
+from mixstage.mixops import MixUp
+from mixstage.pipelines.ffcv import MixImage, MixLabel, MixLoader
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 CLASSES = 4
@@ -240,7 +240,7 @@ def corrupt_records() -> None:
     """A record that cannot be decoded is not noticed: the sample gets the pixels that were in its place before."""
     with tempfile.TemporaryDirectory() as folder:
         path = flat_images(Path(folder), jpeg_share=1.0)
-        from pipelines.ffcv.beton import Beton
+        from mixstage.pipelines.ffcv.beton import Beton
 
         bad = 40
         at = int(Beton(path).images("image").pointer[bad])
@@ -263,7 +263,7 @@ import os, sys
 from ffcv.fields.rgb_image import SimpleRGBImageDecoder
 from ffcv.loader import Loader
 from ffcv.transforms import ToTensor
-from pipelines.ffcv import MixLoader
+from mixstage.pipelines.ffcv import MixLoader
 path, kind = sys.argv[1:]
 loader = {"FFCV": Loader, "MixLoader": MixLoader}[kind](path, 1, 2, batches_ahead=1, pipelines={
     "image": [SimpleRGBImageDecoder(), ToTensor()], "label": None})

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor, nn
 
-from loaders.bench.measure import Report, conditions
+from mixstage.loaders.bench.measure import Report, conditions
 
 Points = tuple[Float[Tensor, "n 2"], Int64[Tensor, " n"]]
 ALPHAS = (0.25, 1.0, 4.0, 16.0, 64.0)

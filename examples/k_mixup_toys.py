@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from mixops import Key, MixUp, OptimalMatching, mix_images
-from mixops.key import Stream
+from mixstage.mixops import Key, MixUp, OptimalMatching, mix_images
+from mixstage.mixops.key import Stream
 
 POINTS, TEST_POINTS, BATCH = 512, 5000, 128
 DIGIT_KS = (1, 2, 4, 8, 16, 32)

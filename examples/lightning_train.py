@@ -17,9 +17,9 @@ import typer
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from loaders import ImageLoader
-from loaders.classes import check_same_classes
-from mixops.mixers.registry import parse_mixer
+from mixstage.loaders import ImageLoader
+from mixstage.loaders.classes import check_same_classes
+from mixstage.mixops.mixers.registry import parse_mixer
 
 
 class Classifier(lightning.LightningModule):

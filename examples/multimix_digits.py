@@ -23,12 +23,12 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
-from mixops import CutMix, EmaTeacher, Key, ManifoldMix, MixUp, MultiMix, soft_cross_entropy
-from mixops.key import Stream
-from mixops.mixers.base import Mixer
-from mixops.mixers.fmix import FMix
-from mixops.mixers.saliency.gradient import gradient_saliency
-from mixops.mixers.saliency.puzzle import PuzzleMix
+from mixstage.mixops import CutMix, EmaTeacher, Key, ManifoldMix, MixUp, MultiMix, soft_cross_entropy
+from mixstage.mixops.key import Stream
+from mixstage.mixops.mixers.base import Mixer
+from mixstage.mixops.mixers.fmix import FMix
+from mixstage.mixops.mixers.saliency.gradient import gradient_saliency
+from mixstage.mixops.mixers.saliency.puzzle import PuzzleMix
 
 BATCH = 128
 

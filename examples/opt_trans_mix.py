@@ -15,11 +15,11 @@ import torch
 import typer
 from torch import Tensor
 
-from loaders.bench.puzzle_problems import load_digits
-from mixops import Key, MixPlan, mix_images
-from mixops.key import Stream
-from mixops.masks import constant_masks
-from mixops.offline import opt_trans_mix
+from mixstage.loaders.bench.puzzle_problems import load_digits
+from mixstage.mixops import Key, MixPlan, mix_images
+from mixstage.mixops.key import Stream
+from mixstage.mixops.masks import constant_masks
+from mixstage.mixops.offline import opt_trans_mix
 
 
 def shares_of_pairs(pairs: int, outputs: int, side: int) -> MixPlan:

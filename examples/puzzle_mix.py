@@ -14,12 +14,12 @@ import torch
 import typer
 from torch import Tensor
 
-from loaders.bench.puzzle_problems import load_digits, train_digits
-from mixops import CutMix, Key, MixPlan, mix_images
-from mixops.key import Stream
-from mixops.mixers.fmix import FMix
-from mixops.mixers.saliency.gradient import gradient_saliency
-from mixops.mixers.saliency.puzzle import PuzzleMix
+from mixstage.loaders.bench.puzzle_problems import load_digits, train_digits
+from mixstage.mixops import CutMix, Key, MixPlan, mix_images
+from mixstage.mixops.key import Stream
+from mixstage.mixops.mixers.fmix import FMix
+from mixstage.mixops.mixers.saliency.gradient import gradient_saliency
+from mixstage.mixops.mixers.saliency.puzzle import PuzzleMix
 
 
 def draw(path: Path, images: Tensor, saliency: Tensor, plans: dict[str, MixPlan]) -> None:

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from loaders.bench.measure import Report, conditions
-from mixops import Key, ManifoldMix, MixUp, soft_cross_entropy
-from mixops.key import Stream
+from mixstage.loaders.bench.measure import Report, conditions
+from mixstage.mixops import Key, ManifoldMix, MixUp, soft_cross_entropy
+from mixstage.mixops.key import Stream
 
 PUBLISHED = {"no mixing": 90.67, "manifold mixup, K = 1": 94.17, "manifold multi-mix, K = 5": 97.50}
 METHODS = {"no mixing": 0, "manifold mixup, K = 1": 1, "manifold multi-mix, K = 5": 5}  # interpolations

@@ -17,9 +17,9 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3, accuracy
 
-from loaders import ImageLoader  # changed
-from loaders.classes import check_same_classes
-from mixops.mixers.registry import parse_mixer  # changed
+from mixstage.loaders import ImageLoader  # changed
+from mixstage.loaders.classes import check_same_classes
+from mixstage.mixops.mixers.registry import parse_mixer  # changed
 
 
 def main(

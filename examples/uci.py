@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from loaders.bench.measure import Report, conditions
-from mixops import Key, ManifoldMix, MixUp, OptimalMatching, ZetaMixUp, soft_cross_entropy
-from mixops.key import Stream
-from mixops.mixers.base import Mixer
+from mixstage.loaders.bench.measure import Report, conditions
+from mixstage.mixops import Key, ManifoldMix, MixUp, OptimalMatching, ZetaMixUp, soft_cross_entropy
+from mixstage.mixops.key import Stream
+from mixstage.mixops.mixers.base import Mixer
 
 BATCH = 64
 HIDDEN = {"iris": (120, 84), "wine": (120, 84), "breast_cancer": (120, 120, 84)}

@@ -112,7 +112,7 @@ def choose_sampling(
             raise ValueError("shuffle must be True for weights or repeats, which draw the samples, got False")
         return Sequential()
     if isinstance(weights, str):
-        check_choice("weights", weights, ("balanced",), "or numbers, one a sample")
+        check_choice("weights", weights, ("balanced",), "or numbers, one for each sample")
         return Weighted.balanced(labels)
     if weights is not None:
         return Weighted(check_vector("weights", weights).astype(np.float64))

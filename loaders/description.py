@@ -9,7 +9,7 @@ import torch
 from .array_limits import channels_of
 from .output import Output
 from .printable import printable
-from .sampling import Sequential
+from .sampling import Sequential, Shuffled
 from .sizes import Sizes
 from .sources.base import Source
 from .sources.opened import Examined
@@ -37,7 +37,7 @@ def _data(source: Source, planner: StepPlanner) -> str:
     chosen = "" if planner.candidates is None else f"{len(planner.candidates):,} of "
     given = source.source if isinstance(source, Examined) else source
     where = getattr(given, "root", None)
-    place = "" if where is None else f" in {printable(str(where))}"
+    place = "" if not where else f" in {printable(str(where))}"
     return f"{chosen}{len(source):,} images of {len(source.classes):,} classes{place} ({type(given).__name__})"
 
 
@@ -46,7 +46,8 @@ def _order(planner: StepPlanner, epoch: int) -> str:
     ranks = f"rank {schedule.rank} of {schedule.world_size}"
     rest = schedule.length % schedule.batch_size
     last = f", the last {rest} rows dropped" if schedule.drop_last and rest else ""
-    how = "in the order of the data" if isinstance(schedule.sampling, Sequential) else f"{schedule.sampling!r}"
+    plain = {Sequential: "in the order of the data", Shuffled: "shuffled"}
+    how = plain.get(type(schedule.sampling), repr(schedule.sampling))
     return f"{len(schedule):,} steps of {schedule.batch_size:,} rows{last}; {how}, seed {schedule.seed}, {ranks}"
 
 

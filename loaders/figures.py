@@ -7,6 +7,7 @@ the others wrap, and where that is still too wide for the terminal each row beco
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,14 @@ def write_json(json_file: Path | None, figures: object) -> None:
         return
     json_file.parent.mkdir(parents=True, exist_ok=True)
     json_file.write_text(text + "\n")
+
+
+def check_output(name: str, file: Path | None) -> None:
+    """Makes the folder of a file that is written at the end of the work; ``ValueError`` if it could not be written then."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir() or not os.access(file.parent, os.W_OK):
+            raise ValueError(f"{name} must be a file that can be written, got {str(file)!r}")
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], title: str = "") -> None:

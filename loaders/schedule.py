@@ -66,9 +66,10 @@ class Schedule:
             raise ValueError(f"mix_group must divide the {per_rank} rows of a rank, got {self.mix_group}")
         self.sampling.check(self.samples, self.batch_size)
         if not len(self):
+            ranks = f" over {self.world_size} ranks" if self.world_size > 1 else ""
             raise ValueError(
                 f"batch_size must be at most the {self.length} samples there are when drop_last=True, "
-                f"got {self.batch_size} over {self.world_size} ranks; take a smaller one or drop_last=False"
+                f"got {self.batch_size}{ranks}; take a smaller one or drop_last=False"
             )
         last = self.length % self.batch_size
         if not self.drop_last and 0 < last < self.world_size:

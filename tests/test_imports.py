@@ -52,6 +52,15 @@ def upward_imports(module: str, targets: Iterable[str]) -> list[str]:
     return [f"{module} -> {target}" for target in targets if target.split(".")[0] in above]
 
 
+def test_examples_run_beside_an_ordinary_installation() -> None:
+    """Which holds one package: ``loaders`` alone is importable in a checkout only."""
+    files = sorted((ROOT / "examples").rglob("*.py"))
+    assert len(files) > 20
+    for file in files:
+        imported = {base.split(".")[0] for base, _ in imported_names(file.read_text(), file.stem, is_package=False)}
+        assert not imported & set(LAYERS), file
+
+
 def test_imports_point_down() -> None:
     files = module_files(ROOT, LAYERS)
     assert len(files) > 100

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from rich.progress import track
 
-from loaders.sources.folder import Folder
-from mixops import Key
-from mixops.key import Stream
+from mixstage.loaders.sources.folder import Folder
+from mixstage.mixops import Key
+from mixstage.mixops.key import Stream
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Of CIFAR-10's training images, on the scale [0, 1]."""

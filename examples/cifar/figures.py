@@ -16,8 +16,8 @@ import typer
 from matplotlib import pyplot as plt
 from rich.progress import track
 
-from mixops import MixUp
-from mixops.measures import gradient_moments
+from mixstage.mixops import MixUp
+from mixstage.mixops.measures import gradient_moments
 
 from .data import first_of_each_class, load
 from .methods import Method

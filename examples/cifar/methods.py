@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixops import (
+from mixstage.mixops import (
     CutMix,
     Cutout,
     EmaTeacher,
@@ -33,8 +33,8 @@ from mixops import (
     gradient_saliency,
     soft_cross_entropy,
 )
-from mixops.key import Stream
-from mixops.mixers.base import Mixer
+from mixstage.mixops.key import Stream
+from mixstage.mixops.mixers.base import Mixer
 
 from .networks import PreActResNet
 

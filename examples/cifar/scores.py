@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mixops import Key
-from mixops.key import Stream
-from mixops.measures import alignment, detection, fgsm, pgd, reliability, uniformity
+from mixstage.mixops import Key
+from mixstage.mixops.key import Stream
+from mixstage.mixops.measures import alignment, detection, fgsm, pgd, reliability, uniformity
 
 from .data import MEAN, STD, Images
 from .networks import PreActResNet

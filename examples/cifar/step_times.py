@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import typer
 
-from loaders.bench.measure import alternate, conditions, relative
-from mixops import EmaTeacher, Key
+from mixstage.loaders.bench.measure import alternate, conditions, relative
+from mixstage.mixops import EmaTeacher, Key
 
 from .data import Images
 from .methods import METHODS, Method

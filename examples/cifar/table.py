@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from loaders.bench.measure import Report, conditions
+from mixstage.loaders.bench.measure import Report, conditions
 
 from .data import load
 from .methods import Method, find

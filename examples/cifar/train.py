@@ -21,10 +21,10 @@ import torch
 import typer
 from rich.console import Console
 
-from loaders import ImageLoader
-from loaders.sources import Arrays
-from mixops import EmaTeacher, Key, PaddedRandomCrop
-from mixops.augment.crops import CenterCrop
+from mixstage.loaders import ImageLoader
+from mixstage.loaders.sources import Arrays
+from mixstage.mixops import EmaTeacher, Key, PaddedRandomCrop
+from mixstage.mixops.augment.crops import CenterCrop
 
 from .data import MEAN, STD, Images, first_of_each_class, load, shuffled
 from .methods import Method, find

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from recipe import Recipe
 
-from loaders import ImageLoader, Sizes
-from mixops import CenterCrop, PaddedRandomCrop, RandomResizedCrop
-from mixops.augment.registry import parse_augment
+from mixstage.loaders import ImageLoader, Sizes
+from mixstage.mixops import CenterCrop, PaddedRandomCrop, RandomResizedCrop
+from mixstage.mixops.augment.registry import parse_augment
 
 
 def train_loader(recipe: Recipe, device: torch.device) -> ImageLoader:

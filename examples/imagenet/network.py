@@ -12,8 +12,8 @@ from model import create_model, embed
 from recipe import Recipe
 from torch import Tensor, nn
 
-from mixops import Key, ManifoldMix, MultiMix, gradient_saliency
-from mixops.key import Stream
+from mixstage.mixops import Key, ManifoldMix, MultiMix, gradient_saliency
+from mixstage.mixops.key import Stream
 
 Images = Tensor | tuple[Tensor, ...]  # one view of a batch, or several
 

@@ -15,9 +15,9 @@ from typing import Annotated
 
 import typer
 
-from mixops.mixers.base import Mixer
-from mixops.mixers.registry import parse_mixer
-from mixops.runtime.checks import check_choice
+from mixstage.mixops.mixers.base import Mixer
+from mixstage.mixops.mixers.registry import parse_mixer
+from mixstage.mixops.runtime.checks import check_choice
 
 FOLDER = Path(__file__).parent / "recipes"
 CHOICES = {

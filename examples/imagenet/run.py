@@ -25,8 +25,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from loaders.classes import check_same_classes
-from mixops import EmaTeacher, Key
+from mixstage.loaders.classes import check_same_classes
+from mixstage.mixops import EmaTeacher, Key
 
 
 class Run:
@@ -155,8 +155,7 @@ class Run:
         if self.teacher is not None:
             self.teacher.load_state_dict(state["teacher"])
         self.step = state["step"]
-        if self.step % len(self.loader):
-            self.loader.load_state_dict(state["loader"])
+        self.loader.load_state_dict(state["loader"])  # raises if the data or the total batch are others
 
     def close(self) -> None:
         """Ends the loaders and the log."""

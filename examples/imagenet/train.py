@@ -11,6 +11,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -21,9 +24,19 @@ from run import Run
 from torch import distributed
 
 
+@contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """Ends the program without a traceback where an option is wrong, a file is missing or a package."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"train.py: {error}")
+
+
 def main(**options: Any) -> None:
     """Trains a model of timm on images that the loader mixes."""
-    recipe = Recipe(**options)
+    with errors_in_a_line():
+        recipe = Recipe(**options)
     device = torch.device(recipe.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if device.type == "cuda":
@@ -34,7 +47,8 @@ def main(**options: Any) -> None:
     if world_size > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     recipe.out.mkdir(parents=True, exist_ok=True)
-    run = Run(recipe, rank, world_size, device)
+    with errors_in_a_line():
+        run = Run(recipe, rank, world_size, device)
     try:
         run.train()
     finally:

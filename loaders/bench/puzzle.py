@@ -170,7 +170,7 @@ def puzzle(
     rounds: Annotated[int, typer.Option(help="Rounds of timing.")] = 9,
     json_file: Json = None,
 ) -> None:
-    """Measures puzzle-mix and FMix."""
+    """Measure what puzzle-mix and FMix cost."""
     pictures = {"random": random_pictures(count), "digits": digit_pictures(count)}
     parts: dict[str, Callable[[], Report]] = {
         "cost": lambda: costs(rounds=rounds),

@@ -23,7 +23,7 @@ from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
 from mixops.measures import alignment, detection, fgsm, pgd, reliability, uniformity
 from mixops.measures.calibration import Reliability
 
-from ..figures import Json, console_for, print_table, write_json
+from ..figures import Json, check_output, console_for, print_table, write_json
 from ..image_loader import ImageLoader
 from .models import load_model
 
@@ -47,20 +47,21 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Labelled images that the model was not trained on.")],
     ood: Annotated[Path | None, typer.Option(help="Images of what the model does not know.")] = None,
     model: Annotated[
-        str, typer.Option(help='"small" (that of mixstage train), or a model of torchvision or timm.')
-    ] = "small",
-    size: Annotated[int, typer.Option(min=1)] = 224,
+        str, typer.Option(help="As in mixstage train: small, or the name of a model of torchvision or timm.")
+    ] = "resnet18",
+    size: Annotated[int, typer.Option(min=1, help="Side of the images in pixels.")] = 224,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     bins: Annotated[int, typer.Option(min=1, help="Of the calibration error.")] = 10,
     attack: Annotated[
         bool, typer.Option(help="Error under FGSM (8/255) and PGD (4/255), which takes a dozen passes.")
     ] = False,
     backend: Annotated[str, typer.Option(help="dali, ffcv or torchvision.")] = "dali",
-    device: Annotated[str | None, typer.Option(help="cuda where there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda or cpu; by default what is there.")] = None,
     diagram: Annotated[Path | None, typer.Option(help="Draw the reliability diagram to this file.")] = None,
     json_file: Json = None,
 ) -> None:
     """Print what papers report of a trained model: accuracy, calibration, embeddings, robustness, unknown images."""
+    check_output("diagram", diagram)
     options: dict[str, Any] = {
         "backend": backend, "size": size, "batch_size": batch_size, "split": "val", "device": device,
     }  # fmt: skip

@@ -7,6 +7,7 @@ work where half of the rest cannot be imported.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +35,9 @@ class _Later(TyperGroup):
             return super().get_command(ctx, cmd_name)
         module = importlib.import_module(self.modules[cmd_name], __package__)
         single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(getattr(module, cmd_name))
+        function = getattr(module, cmd_name)
+        sentence = (inspect.getdoc(function) or "").split("\n\n")[0]  # what follows is for callers
+        single.command(cmd_name, help=sentence)(function)
         return typer.main.get_command(single)
 
 

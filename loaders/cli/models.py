@@ -39,7 +39,10 @@ def load_model(checkpoint: Path, name: str, classes: int) -> nn.Module:
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     """The weights of a checkpoint by the names that they have in the model. Raises ``ValueError`` where there are none."""
-    held: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    try:
+        held: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever unpickling raises
+        raise ValueError(f"checkpoint must be a file of weights that torch.save wrote, got {str(checkpoint)!r}") from error
     for key in ("state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]

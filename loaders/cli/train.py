@@ -24,7 +24,7 @@ from mixops.mixers.registry import parse_mixer
 
 from ..arguments import default_threads
 from ..classes import check_same_classes
-from ..figures import Json, console_for, write_json
+from ..figures import Json, check_output, console_for, write_json
 from ..image_loader import ImageLoader
 from ..sources.splits import find_splits
 from .training import Training, evaluate, small_net
@@ -80,6 +80,8 @@ def train_folder(
     given. Raises ``ValueError`` naming what is missing, or what differs from the run of the checkpoint.
     """
     folders = find_splits(root)
+    check_output("checkpoint", checkpoint)
+    check_output("out", out)
     console = console or Console()
     torch.manual_seed(options["seed"])
     with ExitStack() as stack:
@@ -136,7 +138,9 @@ def _load(file: Path, training: Training, settings: dict[str, Any]) -> list[Epoc
         state = torch.load(file, map_location="cpu", weights_only=True)
         was, results = state.pop("settings"), [EpochResult(**result) for result in state.pop("results")]
     except Exception as error:  # whatever unpickling raises
-        raise ValueError(f"resume must be a checkpoint of mixstage train, got {str(file)!r}: {error}") from error
+        raise ValueError(
+            f"resume must be a checkpoint of mixstage train, which --checkpoint writes and --out does not, got {str(file)!r}"
+        ) from error
     changed = [f"{name} was {was[name]!r} and is {value!r}" for name, value in settings.items() if was[name] != value]
     if changed:
         raise ValueError(f"resume must go on with the same run, but {'; '.join(changed)}")

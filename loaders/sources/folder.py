@@ -31,6 +31,7 @@ from .storage import open_regular, read_file, retried
 
 _log = logging.getLogger("mixstage")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
+_SHARDS = (".tar", ".parquet", ".arrow", ".zip")  # what a folder of no classes may hold
 _THREADS = 16  # waiting for storage, mostly
 _CHUNK = 256  # files of one task
 
@@ -55,7 +56,9 @@ class Folder(Listing):
             raise ValueError(f"root must be a folder with one sub-folder per class, got {str(root)!r}, {why}")
         classes = tuple(sorted(entry.name for entry in os.scandir(path) if _is_folder(entry)))
         if not classes:
-            raise ValueError(f"root must be a folder with one sub-folder per class, got {str(root)!r}, which has none")
+            shard = next((found.suffix for found in sorted(path.iterdir()) if found.suffix in _SHARDS), None)
+            hint = "" if shard is None else f"; its shards are {str(path / ('*' + shard))!r}"
+            raise ValueError(f"root must be a folder with one sub-folder per class, got {str(root)!r}, which has none{hint}")
         refuse_splits(path, classes)
         found = _list_classes(str(path), classes, timeout)
         for name, (names, _) in zip(classes, found, strict=True):

@@ -36,7 +36,8 @@ def as_labels(
     if names is not None and len(set(names)) < len(names):
         raise ValueError(f"classes must be different names, got {names!r:.200}")
     if not len(found.reshape(-1)) or (count is not None and len(found) != count):
-        raise ValueError(f"labels must be one a sample, {'at least 1' if count is None else count}, got {len(found)}")
+        samples = "sample, at least 1" if count is None else f"of the {count} samples"
+        raise ValueError(f"labels must be one for each {samples}, got {len(found)}")
     if found.ndim == 1 and found.dtype.kind in "US":
         return _numbers_of(found.astype(str), names)
     if found.ndim == 1 and found.dtype.kind in "iu":

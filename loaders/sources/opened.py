@@ -35,7 +35,12 @@ def opened(source: Any, cache: str | os.PathLike[str] | None, timeout: float) ->
     """``source`` with all its sizes. Raises ``TypeError`` for what is no source, ``ValueError`` for labels that are none."""
     missing = [name for name in _MEMBERS if not hasattr(source, name)] + ["len"] * (not hasattr(source, "__len__"))
     if missing:
-        raise TypeError(f"root must be a path or a Source, got {type(source).__name__}, which has no {', '.join(missing)}")
+        raise TypeError(
+            "root must be a path or a Source, such as Arrays(images, labels) or Files(paths, labels) of "
+            f"mixstage.loaders.sources, got {type(source).__name__}, which has no {', '.join(missing)}"
+        )
+    if not len(source):
+        raise ValueError(f"root must have at least one sample, got {type(source).__name__} with none")
     labels, classes = as_labels(source.labels, source.classes, count=len(source))
     sizes = np.asarray(source.sizes, np.int64)
     if sizes.shape != (len(source), 2):

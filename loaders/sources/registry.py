@@ -40,6 +40,8 @@ def _is_lmdb(path: str) -> bool:
     return path.endswith((".lmdb", ".mdb")) or os.path.isfile(os.path.join(path, "data.mdb"))
 
 
+_is_packed = _ends(".gz", ".tgz", ".bz2", ".xz", ".zst")
+
 # in this order: the first that takes a path opens it
 SOURCES = {
     "tar": _Kind('tar shards ("a.tar", "a-{000..127}.tar", "a-*.tar")', _ends(".tar"), TarShards),
@@ -82,6 +84,8 @@ def open_source(
     known = "; ".join(kind.what for kind in SOURCES.values())
     if "://" in path:
         why = "an address, which cannot be read; mount it, or copy it to a disk"
+    elif not os.path.lexists(path):
+        why = "which does not exist"
     else:
-        why = "none of these" if os.path.lexists(path) else "which does not exist"
+        why = "none of these" + ("; unpack it: samples are read from its middle" if _is_packed(path) else "")
     raise ValueError(f"root must be one of: {known}; got {str(root)!r}, {why}")

@@ -133,7 +133,8 @@ class Mixer(ABC):
         """
         for name, value in (("images", images), ("saliency", saliency)):
             if name in self.mask_needs and value is None:
-                raise ValueError(f"{name} must be given to {type(self).__name__}.plan, got None")
+                hint = '; a mixer with saliency="spectral" needs none' if name == "saliency" else ""
+                raise ValueError(f"{name} must be given to {type(self).__name__}.plan, got None{hint}")
         if images is not None:
             h, w = image_size(images)
             batch_size = len(images) if batch_size is None else batch_size

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
+_PEERS = ("torchvision", "timm", "kornia")  # their mixers and policies have the names of ours
 _SHOWN = 100  # characters of a value in a message
 _PLAIN = "biufc"  # kinds of NumPy dtypes that are numbers
 MOST = 2**24  # rows of a batch, pixels of a side: what float32, in which masks are said, counts exactly
@@ -35,7 +36,9 @@ def shown(value: Any) -> str:
         text = repr(value)
     except Exception:  # integers of thousands of digits; objects half made
         text = f"a value of type {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({type(value).__name__})"
+    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({type(value).__name__})"
+    library = type(value).__module__.split(".")[0]
+    return f"{text} of {library}" if library in _PEERS else text
 
 
 def set_fields(instance: Any, **values: Any) -> None:

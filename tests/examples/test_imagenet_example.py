@@ -166,6 +166,18 @@ def test_resume_in_one_process(recipe: str, tmp_path: Path, data: list[str]) -> 
     assert list((tmp_path / "whole").glob("events.out.tfevents.*"))
 
 
+def test_another_total_batch_and_wrong_options_are_one_line(tmp_path: Path, data: list[str]) -> None:
+    """At the end of an epoch, too, where the position of the loader is not needed."""
+    options = [*data, *SMALL, "--model", "test_resnet", "--epochs", "1", "--val-size", "32", "--sizes", "32", "--out", "one"]
+    invoke(*options, "--batch-size", "8")
+    with pytest.raises(AssertionError, match=r"train\.py: state must .* global_batch_size was 8 and is 4"):
+        invoke(*options, "--batch-size", "4", "--resume")
+    with pytest.raises(AssertionError, match=r"train\.py: root must be one of: .*'nowhere', which does not exist"):
+        invoke(*options, "--batch-size", "4", "--train", "nowhere")
+    with pytest.raises(AssertionError, match=r"train\.py: schedule must be one of"):
+        invoke(*options, "--schedule", "cosin")
+
+
 def stop_after(steps: int) -> Callable[[Optimizer, Any, Any], None]:
     done = iter(range(1, 10**6))
 

@@ -59,7 +59,7 @@ def test_labels_that_are_weights_and_a_source_of_ones_own():
     with loader(Arrays(np.zeros((24, 8, 8, 3), np.uint8), weights), "torchvision", mixer=None, size=8) as one:
         said = lines(one)
         _, labels = next(iter(one))
-    assert "24 images of 3 classes" in said["data"] and said["data"].endswith("(Arrays)")
+    assert said["data"] == "24 images of 3 classes (Arrays)"
     assert "labels (12, 3) float32" in said["batch"] and labels.shape == (12, 3) and labels.dtype == torch.float32
 
 
@@ -68,7 +68,7 @@ def test_it_says_all_that_matters(jpeg_folder):
         next(iter(one))
         said = lines(one)
     assert said["data"] == f"50 of 101 images of 5 classes in {jpeg_folder} (Folder)"
-    assert said["order"] == "4 steps of 12 rows, the last 2 rows dropped; Shuffled(), seed 11, rank 0 of 1"
+    assert said["order"] == "4 steps of 12 rows, the last 2 rows dropped; shuffled, seed 11, rank 0 of 1"
     assert said["image"].startswith("RandomResizedCrop(") and "to 24 x 24, Flip(" in said["image"]
     assert "TrivialAugmentWide" in said["image"] and "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)" in said["image"]
     assert said["made by"] == "torchvision, 2 threads, 2 batches ahead on cpu"

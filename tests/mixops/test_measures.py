@@ -259,5 +259,10 @@ def test_evaluate_prints_what_the_checkpoint_does(
     assert "uniformity" in capsys.readouterr().out
     with pytest.raises(ValueError, match="model must be 'small' or a model of torchvision or timm"):
         evaluate(tmp_path / "last.pt", jpeg_folder, model="huge", **options)
+    (tmp_path / "text.pt").write_text("no weights")
+    with pytest.raises(ValueError, match=r"checkpoint must be a file of weights that torch\.save wrote, got '.*text\.pt'"):
+        evaluate(tmp_path / "text.pt", jpeg_folder, **options)
+    with pytest.raises(ValueError, match=r"diagram must be a file that can be written"):
+        evaluate(tmp_path / "last.pt", jpeg_folder, diagram=tmp_path, **options)
     with pytest.raises(ValueError, match=r"model must be that of .*last\.pt with 5 classes, got 'resnet18'"):
         evaluate(tmp_path / "last.pt", jpeg_folder, model="resnet18", **options)

@@ -21,7 +21,7 @@ BENCHMARKS = ("ffcv", "kernels", "matching", "multimix", "pipeline", "plan", "pu
 @pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["bench", name] for name in BENCHMARKS], ids=" ".join)
 def test_every_command_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
-    assert result.exit_code == 0 and "Usage" in result.output
+    assert result.exit_code == 0 and "Usage" in result.output and "Raises" not in result.output
 
 
 def test_the_version_is_the_distributions() -> None:

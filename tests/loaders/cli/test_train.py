@@ -83,6 +83,19 @@ def test_another_run_is_refused_by_name(root: Path, tmp_path: Path) -> None:
             run(root, "--epochs", "1", "--resume", str(tmp_path / name))
 
 
+def test_files_are_checked_before_the_work(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody should train for days to learn that the folder of the weights is not there."""
+    out, saved = tmp_path / "new" / "deep" / "out.pt", tmp_path / "kept" / "checkpoint.pt"
+    run(root, "--epochs", "1", "--checkpoint", str(saved), "--out", str(out))
+    assert out.is_file() and saved.is_file()
+    with pytest.raises(ValueError, match=r"which --checkpoint writes and --out does not, got '.*out\.pt'"):
+        run(root, "--epochs", "1", "--resume", str(out))
+    monkeypatch.setattr("loaders.cli.train.Training", None)  # no work begins
+    for option in ("out", "checkpoint"):
+        with pytest.raises(ValueError, match=f"{option} must be a file that can be written, got '{tmp_path}'"):
+            run(root, "--epochs", "1", f"--{option}", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "mixer", [text for entry in REGISTRY for text, made in entry.examples().items() if made.needs <= {"images"}]
 )

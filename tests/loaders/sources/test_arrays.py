@@ -62,7 +62,7 @@ def test_digest_is_of_labels_and_classes() -> None:
         (PIXELS / 255, LABELS, None, "images must be uint8, got float64"),
         (PIXELS.transpose(0, 3, 1, 2), LABELS, None, r"images must be of shape \(n, h, w, 3\)"),
         (PIXELS[0, 0], LABELS, None, r"images must be of shape"),
-        (PIXELS, LABELS[:9], None, "labels must be one a sample, 10, got 9"),
+        (PIXELS, LABELS[:9], None, "labels must be one for each of the 10 samples, got 9"),
         (PIXELS, LABELS - 1, None, r"labels must be class numbers of 0 to \d+, got -1 for sample 0"),
         (PIXELS, LABELS, ["a", "b"], "labels must be class numbers of 0 to 1, got 2 for sample 2"),
         (PIXELS, LABELS, ["a", "b", "a"], "classes must be different names"),

@@ -106,5 +106,5 @@ def test_errors_of_arguments(tmp_path: Path) -> None:
         Files(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="labels must be None for a manifest"):
         Files(tmp_path / "none.csv", [1])
-    with pytest.raises(ValueError, match="labels must be one a sample, 2, got 1"):
+    with pytest.raises(ValueError, match="labels must be one for each of the 2 samples, got 1"):
         Files(["a.jpg", "b.jpg"], [1])

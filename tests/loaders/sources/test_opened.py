@@ -74,7 +74,7 @@ def test_pixels_of_another_kind_are_bad() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("labels", [0, 1], "labels must be one a sample, 3, got 2"),
+        ("labels", [0, 1], "labels must be one for each of the 3 samples, got 2"),
         ("labels", [0, 1, 2], "labels must be class numbers of 0 to 1, got 2"),
         ("labels", [0.5, 1, 2], "labels must be integers"),
         ("sizes", np.zeros((2, 2)), r"sizes must be \(height, width\) of 3 samples"),
@@ -85,6 +85,11 @@ def test_errors(name: str, value: Any, message: str) -> None:
     setattr(source, name, value)
     with pytest.raises((TypeError, ValueError), match=message):
         open_source(source)
+
+
+def test_no_samples_are_no_source() -> None:
+    with pytest.raises(ValueError, match="root must have at least one sample, got Memory with none"):
+        open_source(Memory())
 
 
 def test_what_is_missing_is_named() -> None:

@@ -28,11 +28,13 @@ def test_paths(tmp_path: Path) -> None:
         ("s3://bucket/train", "an address, which cannot be read"),
         ("https://host/train", "an address, which cannot be read"),
         ("nowhere", "which does not exist"),
-        ("notes.txt", "none of these"),
+        ("notes.txt", "none of these$"),
+        ("train.tar.gz", "none of these; unpack it"),
     ],
 )
 def test_what_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, why: str) -> None:
-    (tmp_path / "notes.txt").touch()
+    for name in ("notes.txt", "train.tar.gz"):
+        (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         ValueError, match=rf"^root must be one of: tar .*; a \.beton file; .*; a folder .*got '{path}', {why}"
@@ -41,7 +43,7 @@ def test_what_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_other_objects() -> None:
-    with pytest.raises(TypeError, match=r"root must be a path or a Source, got list, which has no read, name, labels"):
+    with pytest.raises(TypeError, match=r"such as Arrays\(images, labels\) or .*, got list, which has no read, name"):
         open_source([1])  # type: ignore[arg-type]
 
     class Two(Listing):

@@ -338,7 +338,10 @@ def test_bad_arguments():
     images, saliency = torch.rand(4, 3, 16, 16, generator=generator), torch.rand(4, 16, 16, generator=generator)
     mixer = PuzzleMix(1.0, block_num=(4,))
     for arguments, message in (
-        ({"images": images}, r"saliency must be given to PuzzleMix\.plan, got None"),
+        (
+            {"images": images},
+            r'saliency must be given to PuzzleMix\.plan, got None; a mixer with saliency="spectral" needs none',
+        ),
         ({"saliency": saliency}, r"images must be given to PuzzleMix\.plan, got None"),
         ({"images": images, "saliency": saliency[:3]}, r"saliency must have shape \(b, h, w\)"),
         ({"images": images, "saliency": saliency, "batch_size": 5}, "images must hold batch_size = 5 images, got 4"),

@@ -132,3 +132,9 @@ def test_a_message_is_short_and_never_fails():
     assert shown(Odd()) == "a value of type Odd" and shown(HUGE) == "a value of type int"
     assert shown("x" * 1000) == "'" + "x" * 99 + "... (str)"
     assert shown(torch.zeros(3, 4)) == "a torch.float32 tensor of shape (3, 4) on cpu"
+
+
+def test_a_namesake_of_another_library_says_whose_it_is() -> None:
+    mix_up = type("MixUp", (), {"__module__": "torchvision.transforms.v2", "__repr__": lambda self: "MixUp(alpha=1.0)"})
+    with pytest.raises(TypeError, match=r"^mixer must be a mixer, got MixUp\(alpha=1\.0\) of torchvision$"):
+        check_type("mixer", mix_up(), int, "a mixer")
