@@ -46,7 +46,7 @@ def _order(planner: StepPlanner, epoch: int) -> str:
     ranks = f"rank {schedule.rank} of {schedule.world_size}"
     rest = schedule.length % schedule.batch_size
     last = f", the last {rest} rows dropped" if schedule.drop_last and rest else ""
-    plain = {Sequential: "in the order of the data", Shuffled: "shuffled"}
+    plain: dict[type, str] = {Sequential: "in the order of the data", Shuffled: "shuffled"}
     how = plain.get(type(schedule.sampling), repr(schedule.sampling))
     return f"{len(schedule):,} steps of {schedule.batch_size:,} rows{last}; {how}, seed {schedule.seed}, {ranks}"
 

@@ -70,6 +70,8 @@ FAULTS = (
     Fault("loader: fast decoding is not in the state", "loaders/state.py", '{"decode": "fast"} if p.fast else {}', "{}", ("loaders/test_options.py::test_fast_decoding_is_done_and_close",)),
     Fault("loader: every Accelerator saves the loader", "loaders/frameworks.py", "not any(saved is loader for", "not any(True for", ("test_works_with.py::test_an_accelerator_that_would_not_save_the_loader_is_warned_of",)),
     Fault("loader: Composer's Trainer may be at another place", "loaders/frameworks.py", "if (epoch, step) != (", "if () and (epoch, step) != (", ("test_works_with.py::test_the_place_that_composer_goes_on_from_is_looked_at",)),
+    Fault("train: a file that cannot be written is noticed after the work", "loaders/figures.py", "if file.is_dir() or", "if False and", ("loaders/cli/test_train.py::test_files_are_checked_before_the_work",)),
+    Fault("sources: an empty one is no error of its own", "loaders/sources/opened.py", "if not len(source):", "if False:", ("loaders/sources/test_opened.py::test_no_samples_are_no_source",)),
     Fault("command line: tables cut figures", "loaders/figures.py", "if needed > console.width:", "if False:", ("loaders/test_figures.py",)),
     Fault("command line: a resumed training sees the first epoch again", "loaders/cli/training.py", '_PARTS = ("loader", "model",', '_PARTS = ("model",', ("loaders/cli/test_train.py::test_a_resumed_run_ends_with_the_same_weights",)),
     Fault("loader: labels of the first samples", "loaders/output.py", "to_device(self.labels[ids],", "to_device(self.labels[: len(ids)],", OUTPUT),
