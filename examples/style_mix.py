@@ -21,9 +21,9 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from loaders.sources.folder import EXTENSIONS
-from mixops import Key
-from mixops.offline import StyleCutMix, StyleMix, StylePlan, adaptive_instance_norm, mix_styles, mix_styles_in_boxes
+from mixstage.loaders.sources.folder import EXTENSIONS
+from mixstage.mixops import Key
+from mixstage.mixops.offline import StyleCutMix, StyleMix, StylePlan, adaptive_instance_norm, mix_styles, mix_styles_in_boxes
 
 MOST = 64  # photographs that are read
 

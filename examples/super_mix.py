@@ -19,13 +19,13 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from loaders import ImageLoader
-from loaders.bench.puzzle_problems import load_digits, train_digits
-from loaders.cli.models import load_model
-from mixops import Key, mix_images
-from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
-from mixops.key import Stream
-from mixops.offline import SuperMixed, super_mix
+from mixstage.loaders import ImageLoader
+from mixstage.loaders.bench.puzzle_problems import load_digits, train_digits
+from mixstage.loaders.cli.models import load_model
+from mixstage.mixops import Key, mix_images
+from mixstage.mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD
+from mixstage.mixops.key import Stream
+from mixstage.mixops.offline import SuperMixed, super_mix
 
 
 @dataclass(frozen=True, eq=False)
