@@ -13,7 +13,7 @@ place, so short rows go together; masks do.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,28 @@ from ...plan import MixPlan
 from ...runtime.jit import njit
 from ...runtime.threads import run_sliced
 from . import cpu
-from .cpu import _CONVERTS, _FLOAT32, _KINDS, _LANES, _UINT8, _VECTOR, _address, _copy, _fence, _memory
-from .vectors import FLOAT, constant, each, number, pointer, put, read, splat, write
+from .vectors import (
+    CONVERTS,
+    FLOAT,
+    FLOAT32,
+    KINDS,
+    LANES,
+    UINT8,
+    VECTOR,
+    address,
+    constant,
+    copy,
+    each,
+    fence,
+    number,
+    pointer,
+    put,
+    read,
+    splat,
+    write,
+)
 
-_ROW = 1024  # elements of a row whose buffers stay in the L1 cache
-_BLOCK = 4 * _LANES  # elements whose sums stay in registers
+_BLOCK = 4 * LANES  # elements whose sums stay in registers
 
 
 @intrinsic
@@ -53,7 +70,7 @@ def _add(
         weights = pointer(builder, weights)
 
         def add(i: Any, elements: int, masked: bool) -> None:
-            lanes = min(elements, _LANES)
+            lanes = min(elements, LANES)
             sums = [cgutils.alloca_once(builder, ir.VectorType(FLOAT, lanes)) for _ in range(elements // lanes)]
             for total in sums:
                 builder.store(constant(0.0, lanes), total)
@@ -75,7 +92,7 @@ def _add(
 
         for masked in (False, True):
             with builder.if_then(builder.icmp_unsigned("!=" if masked else "==", step, number(0))):
-                each(builder, count, (_BLOCK, _LANES, 1), partial(add, masked=masked))
+                each(builder, count, (_BLOCK, LANES, 1), partial(add, masked=masked))
         return context.get_dummy_value()
 
     return types.void(source, first, *[types.intp] * 7), generate
@@ -161,8 +178,8 @@ def _mix(
     n, s = c * w, sources.shape[1]
     in_planes, out_planes = 1 if pixels_in else c, 1 if pixels_out else c
     length, out_length = n // in_planes, n // out_planes
-    size = 4 if kind == _FLOAT32 else 1 if kind == _UINT8 else 2
-    past = streamed and kind != _UINT8 and out_length % _LANES == 0 and _address(out) % _VECTOR == 0
+    size = 4 if kind == FLOAT32 else 1 if kind == UINT8 else 2
+    past = streamed and kind != UINT8 and out_length % LANES == 0 and address(out) % VECTOR == 0
     sums, turned, ready = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(4 * n, np.uint8)
     pixels, planes = (sums.reshape(w, c), turned.reshape(c, w)) if pixels_in else (turned.reshape(w, c), sums.reshape(c, w))
     affine_row, weights = np.empty((2, n), np.float32), np.empty((s if masks.size and pixels_in else 0, w, c), np.float32)
@@ -180,16 +197,16 @@ def _mix(
                     count[j] += 1
         for y in range(h):
             for j in range(k):
-                at, step = _address(share) + 4 * j * s, 0
+                at, step = address(share) + 4 * j * s, 0
                 if masks.size:
                     row = (b * k + j) * s * h + y
-                    at, step = _address(masks) + 4 * row * w, h * w
+                    at, step = address(masks) + 4 * row * w, h * w
                     if pixels_in:
                         for t in range(s):
                             _spread(masks, row + t * h, weights, t)
-                        at, step = _address(weights), n
+                        at, step = address(weights), n
                 for i in range(in_planes):
-                    place, to = (i * h + y) * length, _address(sums) + 4 * i * length
+                    place, to = (i * h + y) * length, address(sums) + 4 * i * length
                     if bytes_in.size:
                         _add(bytes_in, first, j, count[j], at, step, place, length, to)
                     else:
@@ -197,19 +214,19 @@ def _mix(
                 if pixels_in != pixels_out:
                     _lay_out(pixels, planes, pixels_in)
                 for i in range(out_planes):
-                    summed = (_address(sums) if pixels_in == pixels_out else _address(turned)) + 4 * i * out_length
-                    to = _address(out) + (((b * k + j) * out_planes + i) * h + y) * out_length * size
+                    summed = (address(sums) if pixels_in == pixels_out else address(turned)) + 4 * i * out_length
+                    to = address(out) + (((b * k + j) * out_planes + i) * h + y) * out_length * size
                     if past or not streamed:
                         _scale(summed, affine_row, i * out_length, out_length, kind, past, to)
                     else:
-                        _scale(summed, affine_row, i * out_length, out_length, kind, False, _address(ready))
-                        _copy(to, _address(ready), out_length * size, True)
-    _fence()
+                        _scale(summed, affine_row, i * out_length, out_length, kind, False, address(ready))
+                        copy(to, address(ready), out_length * size, True)
+    fence()
 
 
 def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None, out: Tensor) -> None:
     """Runs the kernel; images and result as ``cpu.run`` takes them."""
-    if out.dtype == torch.float16 and not _CONVERTS:
+    if out.dtype == torch.float16 and not CONVERTS:
         floats = torch.empty_like(out, dtype=torch.float32)
         run(images, plan, scale, bias, floats)
         out.copy_(floats)
@@ -222,26 +239,19 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     h = images[0].numel() // (c * w)
     affine = np.empty((2, c), np.float32)
     affine[0], affine[1] = (1, 0) if scale is None or bias is None else (scale.numpy(), bias.numpy())
-    source = _memory(images).numpy()
+    source = cpu._memory(images).numpy()
     bytes_in, floats_in = (
         (source, source[:0].view(np.float32)) if source.dtype == np.uint8 else (np.empty(0, np.uint8), source)
     )
     if plan.more.constant:
         shares, masks = plan.more.masks, np.empty((0, 1), np.float32)
-        h, w = _longer_rows(h, w, c)
+        h, w = cpu.longer_rows(h, w, c)
     else:
         shares, masks = np.empty((0, 0, 0), np.float32), plan.more.masks.reshape(-1, w)
     arrays = ((plan.more.rows, np.int64), (shares, np.float32), (masks, np.float32))
     drawn = [np.require(array, dtype, ["C", "W"]) for array, dtype in arrays]
-    result = _memory(out).view(torch.uint8).numpy()
+    result = cpu._memory(out).view(torch.uint8).numpy()
     run_sliced(
         _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), not images.is_contiguous(), not out.is_contiguous(), affine,
-        _KINDS[out.dtype], result.nbytes >= cpu._STREAMED, result,
+        KINDS[out.dtype], result.nbytes >= cpu._STREAMED, result,
     )  # fmt: skip
-
-
-@lru_cache(maxsize=64)
-def _longer_rows(h: int, w: int, c: int) -> tuple[int, int]:
-    """``h`` rows of ``w`` pixels as fewer and longer ones, for shares, which are the same everywhere."""
-    together = next(n for n in range(max(min(h, _ROW // (w * c)), 1), 0, -1) if h % n == 0)
-    return h // together, w * together

@@ -7,15 +7,88 @@ indices might be negative.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import llvmlite.binding
+import numba
+import torch
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
-from .cpu import _BFLOAT16, _CONVERTS, _FLOAT16, _FLOAT32, _LANES, _UINT8
-
+FLOAT32, FLOAT16, BFLOAT16, UINT8 = range(4)
+KINDS = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16, torch.uint8: UINT8}
+LANES = 8
+VECTOR = 32  # bytes of a store that bypasses the caches
+# without an instruction for float16, LLVM calls a routine that numba does not link
+CONVERTS = numba.config.CPU_NAME is None and (
+    platform.machine() != "x86_64" or llvmlite.binding.get_host_cpu_features().get("f16c", False)
+)
 BYTE, _WORD, _INT, _LONG, FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+
+@intrinsic
+def address(_: Any, array: Any) -> Any:
+    """Where the memory of an array begins."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, _LONG)
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def copy(_: Any, to: Any, source: Any, count: Any, streamed: Any) -> Any:
+    """Copies ``count`` bytes from one address to another, past the caches if ``streamed``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to, source, count, streamed = args
+        byte, vector = BYTE.as_pointer(), ir.VectorType(_INT, VECTOR // 4).as_pointer()
+
+        def at(offset: Any, pointer: Any) -> Any:
+            return [builder.inttoptr(builder.add(address, offset), pointer) for address in (to, source)]
+
+        def move(offset: Any, length: Any) -> None:
+            cgutils.raw_memcpy(builder, *at(offset, byte), length, 1)
+
+        with builder.if_else(streamed) as (past, through):
+            with past:
+                head = builder.and_(builder.neg(to), number(VECTOR - 1))  # bytes before an aligned address
+                head = builder.select(builder.icmp_unsigned("<", head, count), head, count)
+                vectors = builder.udiv(builder.sub(count, head), number(VECTOR))
+                done = builder.add(head, builder.mul(vectors, number(VECTOR)))
+                out, read = at(head, vector)
+                with builder.if_then(builder.icmp_unsigned("!=", head, number(0))):
+                    move(number(0), head)
+                with cgutils.for_range(builder, vectors) as loop:
+                    value = builder.load(builder.gep(read, [loop.index]), align=1)
+                    store = builder.store(value, builder.gep(out, [loop.index]), align=VECTOR)
+                    store.set_metadata("nontemporal", _past(builder))
+                with builder.if_then(builder.icmp_unsigned("!=", done, count)):
+                    move(done, builder.sub(count, done))
+            with through:
+                move(number(0), count)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.boolean), generate
+
+
+@intrinsic
+def fence(_: Any) -> Any:
+    """Lets other threads see what was stored past the caches."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# What the functions below emit is emitted where their caller is: they are called by intrinsics.
 
 
 def number(value: int) -> Any:
@@ -76,7 +149,7 @@ def put(
     """
     for one, (cast, size) in _CASTS.items():
         for streamed in (False, True):
-            if streamed and one == _UINT8:
+            if streamed and one == UINT8:
                 continue
 
             def body(i: Any, lanes: int, cast: Any = cast, size: int = size, streamed: bool = streamed) -> None:
@@ -85,7 +158,7 @@ def put(
 
             asked = builder.and_(builder.icmp_unsigned("==", kind, number(one)), past if streamed else builder.not_(past))
             with builder.if_then(asked):
-                each(builder, count, (_LANES,) if streamed else (_LANES, 1), body)
+                each(builder, count, (LANES,) if streamed else (LANES, 1), body)
 
 
 def _past(builder: Any) -> Any:
@@ -94,7 +167,7 @@ def _past(builder: Any) -> Any:
 
 def _narrow(builder: Any, value: Any) -> Any:
     words = ir.VectorType(_WORD, value.type.count)
-    if not _CONVERTS:  # never asked for: LLVM would call a routine
+    if not CONVERTS:  # never asked for: LLVM would call a routine
         return ir.Constant(words, ir.Undefined)
     return builder.bitcast(builder.fptrunc(value, ir.VectorType(ir.HalfType(), value.type.count)), words)
 
@@ -117,8 +190,8 @@ def _level(builder: Any, value: Any) -> Any:
 
 
 _CASTS: dict[int, tuple[Callable[[Any, Any], Any], int]] = {
-    _FLOAT32: (lambda _, value: value, 4),
-    _FLOAT16: (_narrow, 2),
-    _BFLOAT16: (_brain, 2),
-    _UINT8: (_level, 1),
+    FLOAT32: (lambda _, value: value, 4),
+    FLOAT16: (_narrow, 2),
+    BFLOAT16: (_brain, 2),
+    UINT8: (_level, 1),
 }  # by kind, how and to how many bytes

@@ -104,7 +104,7 @@ def floats():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("converts", [True, False])
 def test_casts_are_those_of_torch(dtype, converts, monkeypatch):
-    monkeypatch.setattr(kernel, "_CONVERTS", converts and kernel._CONVERTS)
+    monkeypatch.setattr(kernel, "CONVERTS", converts and kernel.CONVERTS)
     values = floats().view(1, 1, 1, -1)
     cast = mix_images(values, None, dtype=dtype, backend="numba")
     expected = values.to(dtype)
