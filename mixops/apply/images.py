@@ -108,10 +108,8 @@ def _check_images(images: Tensor) -> None:
 def _check_plan(images: Tensor, plan: MixPlan) -> None:
     if len(images) != plan.batch_size:
         raise ValueError(f"images must have the plan's {plan.batch_size} rows, got {len(images)}")
-    if plan.constant:
-        return
     size = (1, images.shape[-1]) if images.ndim == 3 else tuple(images.shape[-2:])
-    if images.ndim < 3 or size != (plan.height, plan.width):
+    if (images.ndim < 3 or size != (plan.height, plan.width)) and not plan.constant:
         raise ValueError(
             f"images must be {plan.height}x{plan.width} pixels for the masks of this plan, got shape {tuple(images.shape)}"
         )
@@ -200,7 +198,7 @@ def _obstacle(backend: str, read: tuple[Tensor, Tensor | None], plan: MixPlan, d
         return f"plans whose partners were mixed before{several}"
     if plan.inset is not None and several:
         return f"plans that show images whole in a box{several}"
-    if not plan.constant and images.ndim not in (3, 4):
+    if images.ndim not in (3, 4) and not plan.constant:
         return f"images of {images.ndim} axes under masks that vary"
     if not images.numel():
         return f"images of shape {tuple(images.shape)}"

@@ -7,14 +7,18 @@ Gaussian ones what a float32 exponential is off. uint8 results are rounded half 
 mask of floating images is 0 or 1, the one that is not shown is left out: 0 * NaN would be NaN. A partner that is shown whole
 in a box is read there pixel by pixel, where it stands in the whole.
 
-A row of the image, all its channels, is laid out as the result is, in a buffer that stays in the L1 cache, if it is not so
-already; then it is blended, scaled, cast and stored at once, in vectors. The dtypes are chosen by a number, not by a type,
-so there is one kernel to compile and not one for each of two dozen combinations. A large result bypasses the caches, which
-saves reading the lines that are about to be overwritten; rows that are no whole vectors are copied past them.
+A strip of rows, all its channels, some three kB of floats, is worked on at a time: of 32 pixels a row what a row costs by
+itself would take longer than the work. It is laid out as the result is, in a buffer that stays in the L1 cache, unless it is
+so already; then it is blended, scaled, cast and stored at once, in vectors. A mask that is 0 or 1 everywhere blends nothing:
+the box is copied over a copy of the rest (CutMix), and this one image scaled. The dtypes are chosen by a number, not by a
+type, and images are read by their addresses, so there is one kernel to compile and not one for each of two dozen
+combinations. A large result bypasses the caches, which saves reading the lines that are about to be overwritten; rows that
+are no whole vectors are copied past them.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -40,15 +44,18 @@ from .vectors import (
     address,
     constant,
     copy,
+    deal,
     fence,
+    move,
     pointer,
     put,
     read,
     splat,
 )
 
-_STREAMED = 16 << 20  # bytes: who reads a result this large will not find it in a cache anyhow
-_ROW = 1024  # elements of a row whose buffers stay in the L1 cache
+_STREAMED = 4 << 20  # bytes: a loader has four results of one size in turn, which together are in no cache any more
+_DTYPES = tuple(np.dtype(of) for of in (np.int64, np.float32, np.float32, np.uint8, np.bool_))  # of the arrays of a plan
+ROW = 1024  # elements of a strip whose buffers stay in the L1 cache
 
 
 @intrinsic
@@ -87,62 +94,82 @@ def _blend(
     return types.void(i, i, flag, f, f, i, i, i, i, i, flag, i), generate
 
 
-# No function below slices an array within the loop over rows: numba counts references by locked instructions, and these
-# wait until every store past the caches is done.
+@intrinsic
+def show(
+    _: Any, image: Any, octets: Any, scale: Any, bias: Any, count: Any, kind: Any, past: Any, out: Any
+) -> Any:  # fmt: skip
+    """Scales, casts and stores ``count`` elements of one image; the arguments are as those of ``_blend``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        image, octets, scale, bias, count, kind, past, out = args
+        scale, bias = pointer(builder, scale), pointer(builder, bias)
+        for element, asked in ((BYTE, octets), (FLOAT, builder.not_(octets))):
+            first = pointer(builder, image, element)
+
+            def scaled(i: Any, lanes: int, first: Any = first) -> Any:
+                value = builder.fmul(read(builder, first, i, lanes), read(builder, scale, i, lanes))
+                return builder.fadd(value, read(builder, bias, i, lanes))
+
+            with builder.if_then(asked):
+                put(builder, scaled, count, kind, past, out)
+        return context.get_dummy_value()
+
+    i, flag = types.intp, types.boolean
+    return types.void(i, flag, i, i, i, i, flag, i), generate
+
+
+# Numbers below that are not said to count something else are addresses and distances in bytes. Nothing slices an array
+# within the loop over rows: numba counts references by locked instructions, and these wait until every store past the caches
+# is done.
 
 
 @njit()
-def _load(rows, b, y, h, pixels_in, pixels_out, c, out, side):
-    """Row y of image b as float32 into ``out[side]``, (1, w * c) or (c, w) as the result is laid out."""
-    w = out.shape[1] * out.shape[2] // c
-    if pixels_in == pixels_out:
-        for i in range(out.shape[1]):
-            at = (b * out.shape[1] + i) * h + y
-            for x in range(out.shape[2]):
-                out[side, i, x] = float32(rows[at, x])
-    elif pixels_in and c == 3:  # constant strides, so that the compiler can shuffle vectors
-        at = b * h + y
-        for x in range(w):
-            out[side, 0, x] = float32(rows[at, 3 * x])
-            out[side, 1, x] = float32(rows[at, 3 * x + 1])
-            out[side, 2, x] = float32(rows[at, 3 * x + 2])
-    elif pixels_in:
-        at = b * h + y
-        for i in range(c):
-            for x in range(w):
-                out[side, i, x] = float32(rows[at, x * c + i])
-    else:
-        for i in range(c):
-            at = (b * c + i) * h + y
-            for x in range(w):
-                out[side, 0, x * c + i] = float32(rows[at, x])
-
-
-@njit()
-def _load_inset(rows, params, b, j, partner, y, h, pixels_in, pixels_out, c, columns, out):
-    """What row y of output j of pair b shows of its whole partner, as float32 into the place of the box in ``out[1]``."""
-    y0, y1 = int64(params[b, j, Y0]), int64(params[b, j, Y1])
-    if not y0 <= y < y1:
+def turn(source, reach, to, to_reach, count, c, octets, to_planes):
+    """Copies ``count`` pixels of c elements to planes ``to_reach`` apart; or planes ``reach`` apart to pixels."""
+    if c == 3 and to_planes:
+        deal(source, to, to_reach, count, octets, False)
         return
-    at = (y - y0) * h // (y1 - y0)
+    if c == 3:
+        deal(to, source, reach, count, octets, True)
+        return
+    item = 1 if octets else 4
     for i in range(c):
-        row = partner * h + at if pixels_in else (partner * c + i) * h + at
-        for x in range(int64(params[b, j, X0]), int64(params[b, j, X1])):
-            value = float32(rows[row, columns[j, x] * c + i if pixels_in else columns[j, x]])
-            if pixels_out:
-                out[1, 0, x * c + i] = value
+        for x in range(count):
+            at = (x * c + i) * item
+            if to_planes:
+                move(to + i * to_reach + x * item, source + at, octets)
             else:
-                out[1, i, x] = value
+                move(to + at, source + i * reach + x * item, octets)
 
 
 @njit()
-def _part(rows, b, y, h, out, side):
-    """Row y of image b, pixels of three bytes, as three rows of ``out[side]``."""
-    w, at = out.shape[1] // 3, b * h + y
-    for x in range(w):
-        out[side, x] = rows[at, 3 * x]
-        out[side, w + x] = rows[at, 3 * x + 1]
-        out[side, 2 * w + x] = rows[at, 3 * x + 2]
+def _copy_strip(source, reach, to, length, planes):
+    """Copies a strip of ``length`` in each plane to where planes follow one another."""
+    for i in range(planes):
+        copy(to + i * length, source + i * reach, length, False)
+
+
+@njit()
+def _paste(image, reach, strip, length, box, y, planes, line, pixel):
+    """Copies what lies in the box of a strip of an image, from row y on, over a strip as ``_copy_strip`` made it."""
+    y0, y1, x0, x1 = box
+    for i in range(planes):
+        for row in range(y0 - y, y1 - y):
+            at = row * line + x0 * pixel
+            copy(strip + i * length + at, image + i * reach + at, (x1 - x0) * pixel, False)
+
+
+@njit()
+def _paste_whole(image, reach, strip, length, box, rows, y, columns, j, planes, line, pixel, octets):
+    """Shows an image whole in the box of such a strip, from row y on; ``rows`` and ``columns`` say which of its pixels."""
+    y0, y1, x0, x1 = box
+    item = 1 if octets else 4
+    for row in range(y0, y1):
+        for i in range(planes):
+            to, source = strip + i * length + (row - y) * line, image + i * reach + rows[j, row] * line
+            for x in range(x0, x1):
+                for at in range(0, pixel, item):
+                    move(to + x * pixel + at, source + columns[j, x] * pixel + at, octets)
 
 
 @njit()
@@ -166,103 +193,128 @@ def _bell(a, centre, lo, hi, out, j):
 
 
 @njit()
-def _spread(weights, pixels, j):
-    """A row of weights to all channels of ``pixels[j]``, (w, c)."""
-    w, c = pixels.shape[1:]
-    if c == 3:
-        for x in range(w):
-            pixels[j, x, 0] = weights[j, x]
-            pixels[j, x, 1] = weights[j, x]
-            pixels[j, x, 2] = weights[j, x]
-    else:
-        for x in range(w):
-            for i in range(c):
-                pixels[j, x, i] = weights[j, x]
+def _inside(lo, hi, side):
+    """The first and the end of the whole numbers t from 0 on below ``side`` with lo <= t < hi."""
+    limit = float32(side)
+    return (
+        int64(math.ceil(min(max(lo, float32(0.0)), limit))),
+        int64(math.ceil(min(max(hi, float32(0.0)), limit))),
+    )
+
+
+@njit()
+def _shows_one(v0, dv, a):
+    """Whether a mask is 0 or 1 everywhere."""
+    return (v0 == 0 or v0 == 1) and (dv == 0 or (a == 0 and (v0 + dv == 0 or v0 + dv == 1)))
 
 
 @njit()
 def _mix(
-    start, stop, bytes_in, floats_in, partner, params, dense, binary, inset, shape, pixels_in, pixels_out, affine, kind,
+    start, stop, images, octets, partner, params, dense, binary, inset, shape, rows, pixels_in, pixels_out, affine, kind,
     streamed, out,
 ):  # fmt: skip
-    """Mixes rows ``start`` to ``stop`` of the batch into the memory of ``out``.
+    """Mixes images ``start`` to ``stop`` of the batch at ``images``, bytes if ``octets``, else floats, into that at ``out``.
 
-    The source is ``bytes_in`` or ``floats_in``, whichever is not empty, as (rows of the images in memory, their length);
-    so are masks ``dense`` or ``binary``. ``inset`` is empty unless some rows' partners are shown whole in their boxes.
-    ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
+    ``shape`` is (k, c, h, w), and a strip has ``rows`` rows, the last one fewer. Masks ``dense`` or ``binary`` are used
+    unless they are empty. ``inset`` is empty unless some rows' partners are shown whole in their boxes. ``affine`` holds
+    scale and bias; ``kind`` is the dtype of the result.
     """
     k, c, h, w = shape
-    n, masked = c * w, dense.size + binary.size > 0
-    out_planes = 1 if pixels_out else c
-    length = n // out_planes
-    size = 4 if kind == FLOAT32 else 1 if kind == UINT8 else 2
-    past = streamed and kind != UINT8 and length % LANES == 0 and address(out) % VECTOR == 0
+    n, masked, turned = rows * w * c, dense.size + binary.size > 0, pixels_in != pixels_out
+    item, size = 1 if octets else 4, 4 if kind == FLOAT32 else 1 if kind == UINT8 else 2
+    planes, out_planes = 1 if pixels_in else c, 1 if pixels_out else c
+    pixel, line, width = c // planes * item, w * (c // planes) * item, w * (c // out_planes)
+    reach = h * line
+    past = streamed and kind != UINT8 and width % LANES == 0 and out % VECTOR == 0
     direct = past or not streamed
-    octets = bytes_in.size > 0
-    # bytes that are used once, and where they stand, are converted where they are used
-    once = (k == 1 or not octets) and inset.size == 0
-    unloaded, parted = once and pixels_in == pixels_out, once and octets and pixels_in and not pixels_out and c == 3
-    whole = octets and (unloaded or parted)
-    item = 1 if octets else 4
-    images = address(bytes_in) if octets else address(floats_in)
-    loaded, parts = np.empty((2, out_planes, length), np.float32), np.empty((2, n), np.uint8)
-    affine_row, ready = np.empty((2, n), np.float32), np.empty(4 * length, np.uint8)
-    wx, wy, pixels = np.zeros((k, w), np.float32), np.empty((k, h), np.float32), np.zeros((k, w, c), np.float32)
-    columns = np.empty((k, w), np.int64)
+    pasted, laid, ready = np.empty(4 * n, np.uint8), np.empty((2, 4 * n), np.uint8), np.empty(4 * n, np.uint8)
+    affine_row, shown = np.empty((2, n), np.float32), np.empty(k, np.bool_)
+    wx, wy, boxes = np.empty((k, w), np.float32), np.empty((k, h), np.float32), np.empty((k, 4), np.int64)
+    columns, lines = np.empty((k, w), np.int64), np.empty((k, h), np.int64)
+    weights, wide = np.zeros((k, rows, w), np.float32), np.zeros((k, n if pixels_out else 0), np.float32)
     for i in range(n):
-        affine_row[0, i] = affine[0, i % c if pixels_out else i // w]
-        affine_row[1, i] = affine[1, i % c if pixels_out else i // w]
+        affine_row[0, i] = affine[0, i % c if pixels_out else i // (rows * w)]
+        affine_row[1, i] = affine[1, i % c if pixels_out else i // (rows * w)]
     for b in range(start, stop):
+        whole = inset.size > 0 and inset[b]
         for j in range(k):
-            if params[b, j, DV] != 0 and not masked:
-                _bell(params[b, j, A], params[b, j, CX], params[b, j, X0], params[b, j, X1], wx, j)
-                _bell(params[b, j, A], params[b, j, CY], params[b, j, Y0], params[b, j, Y1], wy, j)
-                if pixels_out:
-                    _spread(wx, pixels, j)
-            if inset.size and inset[b]:
-                x0, x1 = int64(params[b, j, X0]), int64(params[b, j, X1])
+            v0, g, a = params[b, j, V0], params[b, j, DV], params[b, j, A]
+            shown[j] = not masked and not whole and _shows_one(v0, g, a)
+            boxes[j, 0], boxes[j, 1] = _inside(params[b, j, Y0], params[b, j, Y1], h)
+            boxes[j, 2], boxes[j, 3] = _inside(params[b, j, X0], params[b, j, X1], w)
+            if g != 0 and not masked and not shown[j]:
+                _bell(a, params[b, j, CX], params[b, j, X0], params[b, j, X1], wx, j)
+                _bell(a, params[b, j, CY], params[b, j, Y0], params[b, j, Y1], wy, j)
+                if rows == 1:
+                    for x in range(w):
+                        weights[j, 0, x] = wx[j, x]
+                    if pixels_out:
+                        turn(address(wx) + 4 * j * w, 0, address(wide) + 4 * j * n, 0, w, c, False, False)
+            if whole:
+                y0, y1, x0, x1 = boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3]
+                for y in range(y0, y1):
+                    lines[j, y] = (y - y0) * h // (y1 - y0)
                 for x in range(x0, x1):
                     columns[j, x] = (x - x0) * w // (x1 - x0)
-        for y in range(h):
-            for side in range(0 if unloaded else 2):
-                row = partner[b] if side else b
-                if parted:
-                    _part(bytes_in, row, y, h, parts, side)
-                elif octets:
-                    _load(bytes_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
-                else:
-                    _load(floats_in, row, y, h, pixels_in, pixels_out, c, loaded, side)
-            if unloaded:
-                reach, place = h * length * item, images + y * length * item
-                own, other = place + b * out_planes * reach, place + partner[b] * out_planes * reach
-            elif parted:
-                own, other, reach = address(parts), address(parts) + n, length
-            else:
-                own, other, reach = address(loaded), address(loaded) + 4 * n, 4 * length
+        own, other = images + b * planes * reach, images + partner[b] * planes * reach
+        for y in range(0, h, rows):
+            strip = min(rows, h - y)
+            count, length, laid_reach, is_laid = strip * w, strip * line, strip * w * item, False
             for j in range(k):
                 v0, g = params[b, j, V0], params[b, j, DV]
-                if inset.size and inset[b] and octets:
-                    _load_inset(bytes_in, params, b, j, partner[b], y, h, pixels_in, pixels_out, c, columns, loaded)
-                elif inset.size and inset[b]:
-                    _load_inset(floats_in, params, b, j, partner[b], y, h, pixels_in, pixels_out, c, columns, loaded)
+                box = max(boxes[j, 0], y), min(boxes[j, 1], y + strip), boxes[j, 2], boxes[j, 3]
+                first, second, first_reach, second_reach = own + y * line, other + y * line, reach, reach
+                if shown[j]:
+                    if v0 == 0:
+                        first, second = second, first
+                    if v0 + g != v0 and box[0] < box[1] and box[2] < box[3]:
+                        _copy_strip(first, reach, address(pasted), length, planes)
+                        _paste(second, reach, address(pasted), length, box, y, planes, line, pixel)
+                        first, first_reach = address(pasted), length
+                elif whole:
+                    _copy_strip(second, reach, address(pasted), length, planes)
+                    _paste_whole(
+                        other, reach, address(pasted), length, box, lines, y, columns, j, planes, line, pixel, octets
+                    )
+                    second, second_reach = address(pasted), length
+                if turned:
+                    to = address(laid)
+                    if shown[j] or not is_laid:
+                        turn(first, first_reach, to, laid_reach, count, c, octets, pixels_in)
+                    if not shown[j] and (whole or not is_laid):
+                        turn(second, second_reach, to + 4 * n, laid_reach, count, c, octets, pixels_in)
+                    is_laid = not shown[j]
+                    first, second, first_reach, second_reach = to, to + 4 * n, laid_reach, laid_reach
                 if masked:
                     v0, g = float32(0.0), float32(1.0)
-                    for x in range(w):
-                        wx[j, x] = dense[b, j, y, x] if dense.size else float32(binary[b, j, y, x])
-                    if pixels_out:
-                        _spread(wx, pixels, j)
-                elif g != 0:
+                    for row in range(strip):
+                        for x in range(w):
+                            at = dense[b, j, y + row, x] if dense.size else float32(binary[b, j, y + row, x])
+                            weights[j, row, x] = at
+                elif rows == 1 and not shown[j] and g != 0:
                     g *= wy[j, y]
-                weights = address(pixels) + 4 * j * n if pixels_out else address(wx) + 4 * j * w
+                elif not shown[j] and g != 0:
+                    for row in range(strip):
+                        at = g * wy[j, y + row]
+                        for x in range(w):
+                            weights[j, row, x] = at * wx[j, x]
+                    g = float32(1.0)
+                if pixels_out and (masked or (rows > 1 and not shown[j] and g != 0)):
+                    turn(address(weights) + 4 * j * rows * w, 0, address(wide) + 4 * j * n, 0, count, c, False, False)
+                weight = address(wide) + 4 * j * n if pixels_out else address(weights) + 4 * j * rows * w
                 for i in range(out_planes):
-                    to = address(out) + (((b * k + j) * out_planes + i) * h + y) * length * size
-                    scale = address(affine_row) + 4 * i * length
-                    _blend(
-                        own + i * reach, other + i * reach, whole, v0, g, weights, scale, scale + 4 * n, length, kind, past,
-                        to if direct else address(ready),
-                    )  # fmt: skip
+                    place = out + (((b * k + j) * out_planes + i) * h + y) * width * size
+                    to = place if direct else address(ready)
+                    scale = address(affine_row) + 4 * i * rows * w
+                    if shown[j]:
+                        show(first + i * first_reach, octets, scale, scale + 4 * n, strip * width, kind, past, to)
+                    else:
+                        _blend(
+                            first + i * first_reach, second + i * second_reach, octets, v0, g, weight, scale, scale + 4 * n,
+                            strip * width, kind, past, to,
+                        )  # fmt: skip
                     if not direct:
-                        copy(to, address(ready), length * size, True)
+                        copy(place, to, strip * width * size, True)
     fence()
 
 
@@ -281,37 +333,33 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     c, w = (images.shape[1], images.shape[-1]) if images.ndim > 2 else (1, images.shape[1])
     if images.ndim == 2 and scale is not None:
         c, w = w, 1
-    h = images[0].numel() // (c * w)
-    if plan.constant:
-        h, w = longer_rows(h, w, c)
-    pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()
+    h = images.numel() // (b * c * w)
+    dots = h * w == 1  # either layout, of which pixels are the longer rows
+    pixels_in, pixels_out = dots or not images.is_contiguous(), dots or not out.is_contiguous()
     affine = np.empty((2, c), np.float32)
     affine[0], affine[1] = (1, 0) if scale is None or bias is None else (scale.numpy(), bias.numpy())
-    source = _memory(images).numpy().reshape(-1, w * c if pixels_in else w)
-    nothing = np.empty((0, 1), np.uint8), np.empty((0, 1), np.float32)
-    bytes_in, floats_in = (source, nothing[1]) if images.dtype == torch.uint8 else (nothing[0], source)
     absent = np.empty((0, 0, 0, 0), np.uint8)
     masks = absent if plan.dense is None else plan.dense
     dense, binary = (absent, masks) if masks.dtype == np.uint8 else (masks, absent)
     inset = np.empty(0, np.bool_) if plan.inset is None else plan.inset
     arrays = plan.partner, plan.params, dense, binary, inset
-    dtypes = np.int64, np.float32, np.float32, np.uint8, np.bool_
-    # other types, a read-only array's among them, would be compiled for
-    drawn = [np.require(array, dtype, ["C", "W"]) for array, dtype in zip(arrays, dtypes, strict=True)]
-    result = _memory(out).view(torch.uint8).numpy()
+    drawn = [of_type(array, dtype) for array, dtype in zip(arrays, _DTYPES, strict=True)]
     run_sliced(
-        _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), pixels_in, pixels_out, affine, KINDS[out.dtype],
-        result.nbytes >= _STREAMED, result,
+        _mix, b, images.data_ptr(), images.dtype == torch.uint8, *drawn, (k, c, h, w), rows_of_strip(h, w * c), pixels_in,
+        pixels_out, affine, KINDS[out.dtype], out.nbytes >= _STREAMED, out.data_ptr(),
     )  # fmt: skip
 
 
 @lru_cache(maxsize=64)
-def longer_rows(h: int, w: int, c: int) -> tuple[int, int]:
-    """``h`` rows of ``w`` pixels as fewer and longer ones, for masks that are the same everywhere: a row costs by itself."""
-    together = next(n for n in range(max(min(h, _ROW // (w * c)), 1), 0, -1) if h % n == 0)
-    return h // together, w * together
+def rows_of_strip(h: int, elements: int) -> int:
+    """How many of ``h`` rows are worked on at a time, in strips of nearly the same height."""
+    strips = -(-h // max(ROW // elements, 1))
+    return -(-h // strips)
 
 
-def _memory(x: Tensor) -> Tensor:
-    """The elements of a dense tensor in the order of memory."""
-    return x.as_strided((x.numel(),), (1,))
+def of_type(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """The array as the kernel is compiled for: it would be again for a read-only one, too."""
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.writeable:
+        return array
+    return np.require(array, dtype, ["C", "W"])

@@ -13,7 +13,7 @@ place, so short rows go together; masks do.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from ...plan import MixPlan
 from ...runtime.jit import njit
 from ...runtime.threads import run_sliced
 from . import cpu
+from .cpu import ROW, of_type, show, turn
 from .vectors import (
     CONVERTS,
     FLOAT,
@@ -43,12 +44,12 @@ from .vectors import (
     fence,
     number,
     pointer,
-    put,
     read,
     splat,
     write,
 )
 
+_INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 _BLOCK = 4 * LANES  # elements whose sums stay in registers
 
 
@@ -98,71 +99,7 @@ def _add(
     return types.void(source, first, *[types.intp] * 7), generate
 
 
-@intrinsic
-def _scale(_: Any, sums: Any, affine: Any, at: Any, count: Any, kind: Any, past: Any, out: Any) -> Any:
-    """Stores ``count`` sums, from the address ``sums`` on, at the address ``out``: scaled, and as elements of ``kind``.
-
-    ``affine`` is read from column ``at`` on; ``past`` the caches is as ``vectors.put`` takes it.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        sums, _, at, count, kind, past, out = args
-        affine = context.make_array(signature.args[1])(context, builder, args[1])
-        scale = builder.gep(affine.data, [at])
-        bias = builder.gep(scale, [builder.extract_value(affine.shape, 1)])
-        sums = pointer(builder, sums)
-
-        def scaled(i: Any, lanes: int) -> Any:
-            return builder.fadd(
-                builder.fmul(read(builder, sums, i, lanes), read(builder, scale, i, lanes)), read(builder, bias, i, lanes)
-            )
-
-        put(builder, scaled, count, kind, past, out)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, affine, types.intp, types.intp, types.intp, types.boolean, types.intp), generate
-
-
 # No function below slices an array within the loop over rows, as in ``cpu.py``.
-
-
-@njit()
-def _lay_out(pixels, planes, to_planes):
-    """(w, c) to (c, w), or the other way."""
-    w, c = pixels.shape
-    if to_planes and c == 3:  # constant strides, so that the compiler can shuffle vectors
-        for x in range(w):
-            planes[0, x] = pixels[x, 0]
-            planes[1, x] = pixels[x, 1]
-            planes[2, x] = pixels[x, 2]
-    elif to_planes:
-        for i in range(c):
-            for x in range(w):
-                planes[i, x] = pixels[x, i]
-    elif c == 3:
-        for x in range(w):
-            pixels[x, 0] = planes[0, x]
-            pixels[x, 1] = planes[1, x]
-            pixels[x, 2] = planes[2, x]
-    else:
-        for i in range(c):
-            for x in range(w):
-                pixels[x, i] = planes[i, x]
-
-
-@njit()
-def _spread(masks, row, pixels, t):
-    """A row of a mask to all channels of ``pixels[t]``, (w, c)."""
-    w, c = pixels.shape[1:]
-    if c == 3:
-        for x in range(w):
-            pixels[t, x, 0] = masks[row, x]
-            pixels[t, x, 1] = masks[row, x]
-            pixels[t, x, 2] = masks[row, x]
-    else:
-        for x in range(w):
-            for i in range(c):
-                pixels[t, x, i] = masks[row, x]
 
 
 @njit()
@@ -181,7 +118,6 @@ def _mix(
     size = 4 if kind == FLOAT32 else 1 if kind == UINT8 else 2
     past = streamed and kind != UINT8 and out_length % LANES == 0 and address(out) % VECTOR == 0
     sums, turned, ready = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(4 * n, np.uint8)
-    pixels, planes = (sums.reshape(w, c), turned.reshape(c, w)) if pixels_in else (turned.reshape(w, c), sums.reshape(c, w))
     affine_row, weights = np.empty((2, n), np.float32), np.empty((s if masks.size and pixels_in else 0, w, c), np.float32)
     first, share, count = np.empty((k, s), np.int64), np.empty((k, s), np.float32), np.empty(k, np.int64)
     for i in range(n):
@@ -203,7 +139,16 @@ def _mix(
                     at, step = address(masks) + 4 * row * w, h * w
                     if pixels_in:
                         for t in range(s):
-                            _spread(masks, row + t * h, weights, t)
+                            turn(
+                                address(masks) + 4 * (row + t * h) * w,
+                                0,
+                                address(weights) + 4 * t * n,
+                                0,
+                                w,
+                                c,
+                                False,
+                                False,
+                            )
                         at, step = address(weights), n
                 for i in range(in_planes):
                     place, to = (i * h + y) * length, address(sums) + 4 * i * length
@@ -212,14 +157,15 @@ def _mix(
                     else:
                         _add(floats_in, first, j, count[j], at, step, place, length, to)
                 if pixels_in != pixels_out:
-                    _lay_out(pixels, planes, pixels_in)
+                    turn(address(sums), 4 * w, address(turned), 4 * w, w, c, False, pixels_in)
                 for i in range(out_planes):
                     summed = (address(sums) if pixels_in == pixels_out else address(turned)) + 4 * i * out_length
                     to = address(out) + (((b * k + j) * out_planes + i) * h + y) * out_length * size
+                    scale = address(affine_row) + 4 * i * out_length
                     if past or not streamed:
-                        _scale(summed, affine_row, i * out_length, out_length, kind, past, to)
+                        show(summed, False, scale, scale + 4 * n, out_length, kind, past, to)
                     else:
-                        _scale(summed, affine_row, i * out_length, out_length, kind, False, address(ready))
+                        show(summed, False, scale, scale + 4 * n, out_length, kind, False, address(ready))
                         copy(to, address(ready), out_length * size, True)
     fence()
 
@@ -239,19 +185,31 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     h = images[0].numel() // (c * w)
     affine = np.empty((2, c), np.float32)
     affine[0], affine[1] = (1, 0) if scale is None or bias is None else (scale.numpy(), bias.numpy())
-    source = cpu._memory(images).numpy()
+    source = _memory(images).numpy()
     bytes_in, floats_in = (
         (source, source[:0].view(np.float32)) if source.dtype == np.uint8 else (np.empty(0, np.uint8), source)
     )
     if plan.more.constant:
         shares, masks = plan.more.masks, np.empty((0, 1), np.float32)
-        h, w = cpu.longer_rows(h, w, c)
+        h, w = _longer_rows(h, w, c)
     else:
         shares, masks = np.empty((0, 0, 0), np.float32), plan.more.masks.reshape(-1, w)
-    arrays = ((plan.more.rows, np.int64), (shares, np.float32), (masks, np.float32))
-    drawn = [np.require(array, dtype, ["C", "W"]) for array, dtype in arrays]
-    result = cpu._memory(out).view(torch.uint8).numpy()
+    arrays = ((plan.more.rows, _INT64), (shares, _FLOAT32), (masks, _FLOAT32))
+    drawn = [of_type(array, dtype) for array, dtype in arrays]
+    result = _memory(out).view(torch.uint8).numpy()
     run_sliced(
         _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), not images.is_contiguous(), not out.is_contiguous(), affine,
         KINDS[out.dtype], result.nbytes >= cpu._STREAMED, result,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _longer_rows(h: int, w: int, c: int) -> tuple[int, int]:
+    """``h`` rows of ``w`` pixels as fewer and longer ones, for shares, which are the same everywhere."""
+    together = next(n for n in range(max(min(h, ROW // (w * c)), 1), 0, -1) if h % n == 0)
+    return h // together, w * together
+
+
+def _memory(x: Tensor) -> Tensor:
+    """The elements of a dense tensor in the order of memory."""
+    return x.as_strided((x.numel(),), (1,))

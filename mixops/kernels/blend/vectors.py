@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 FLOAT32, FLOAT16, BFLOAT16, UINT8 = range(4)
 KINDS = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16, torch.uint8: UINT8}
 LANES = 8
+_TOGETHER = 4 * LANES  # elements of a turn of the loop
 VECTOR = 32  # bytes of a store that bypasses the caches
 # without an instruction for float16, LLVM calls a routine that numba does not link
 CONVERTS = numba.config.CPU_NAME is None and (
@@ -88,7 +89,92 @@ def fence(_: Any) -> Any:
     return types.void(), generate
 
 
+@intrinsic
+def move(_: Any, to: Any, source: Any, octets: Any) -> Any:
+    """Copies a byte, or a float, from one address to another."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to, source, octets = args
+        for element, asked in ((BYTE, octets), (FLOAT, builder.not_(octets))):
+            with builder.if_then(asked):
+                builder.store(
+                    builder.load(pointer(builder, source, element), align=1), pointer(builder, to, element), align=1
+                )
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.boolean), generate
+
+
+@intrinsic
+def deal(_: Any, pixels: Any, planes: Any, reach: Any, count: Any, octets: Any, back: Any) -> Any:
+    """Copies ``count`` pixels of three bytes, or floats, to three planes that begin ``reach`` bytes apart; or ``back``.
+
+    Since 3 has no factor in common with the lanes of a vector, what one plane has of three vectors of pixels lies in lanes
+    of its own: lanes are chosen, which is cheap, and then permuted once.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pixels, planes, reach, count, octets, back = args
+        for element, lanes, asked in ((BYTE, 16, octets), (FLOAT, LANES, builder.not_(octets))):
+            ends = [pointer(builder, builder.add(planes, builder.mul(reach, number(i))), element) for i in range(3)]
+            start = pointer(builder, pixels, element)
+            for backwards in (False, True):
+
+                def body(
+                    i: Any,
+                    step: int,
+                    element: Any = element,
+                    ends: Any = ends,
+                    start: Any = start,
+                    backwards: bool = backwards,
+                ) -> None:
+                    vector = ir.VectorType(element, step).as_pointer()
+                    mine = builder.gep(start, [builder.mul(i, number(3))])
+                    of_pixels = [builder.bitcast(builder.gep(mine, [number(q * step)]), vector) for q in range(3)]
+                    of_planes = [builder.bitcast(builder.gep(end, [i]), vector) for end in ends]
+                    given, taken = (of_planes, of_pixels) if backwards else (of_pixels, of_planes)
+                    values = [builder.load(place, align=1) for place in given]
+                    for value, place in zip(_dealt(builder, values, step, backwards), taken, strict=True):
+                        builder.store(value, place, align=1)
+
+                with builder.if_then(builder.and_(asked, back if backwards else builder.not_(back))):
+                    each(builder, count, (lanes, 1), body)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4, types.boolean, types.boolean), generate
+
+
 # What the functions below emit is emitted where their caller is: they are called by intrinsics.
+
+
+def _dealt(builder: Any, values: Sequence[Any], lanes: int, backwards: bool) -> list[Any]:
+    """Three vectors of pixels as one of each plane, or ``backwards``."""
+    if lanes == 1:
+        return list(values)
+
+    def permuted(value: Any, order: Sequence[int]) -> Any:
+        return builder.shuffle_vector(value, value, constant_of(order))
+
+    def constant_of(order: Sequence[int]) -> Any:
+        return ir.Constant(ir.VectorType(_INT, lanes), list(order))
+
+    def chosen(values: Sequence[Any], which: Sequence[int]) -> Any:
+        value = values[0]
+        for i in (1, 2):
+            mask = ir.Constant(ir.VectorType(ir.IntType(1), lanes), [w == i for w in which])
+            value = builder.select(mask, values[i], value)
+        return value
+
+    place = [[(3 * pixel + i) % lanes for pixel in range(lanes)] for i in range(3)]  # the lane of a pixel's i-th element
+    if backwards:
+        values = [permuted(value, [place[i].index(lane) for lane in range(lanes)]) for i, value in enumerate(values)]
+        return [chosen(values, [(q * lanes + lane) % 3 for lane in range(lanes)]) for q in range(3)]
+    return [
+        permuted(
+            chosen(values, [next(q for q in range(3) if (q * lanes + lane) % 3 == i) for lane in range(lanes)]), place[i]
+        )
+        for i in range(3)
+    ]
 
 
 def number(value: int) -> Any:
@@ -153,12 +239,14 @@ def put(
                 continue
 
             def body(i: Any, lanes: int, cast: Any = cast, size: int = size, streamed: bool = streamed) -> None:
-                to = builder.add(out, builder.mul(i, number(size)))
-                write(builder, cast(builder, value_at(i, lanes)), to, past=streamed)
+                for first in range(0, lanes, LANES):
+                    at = builder.add(i, number(first))
+                    to = builder.add(out, builder.mul(at, number(size)))
+                    write(builder, cast(builder, value_at(at, min(lanes, LANES))), to, past=streamed)
 
             asked = builder.and_(builder.icmp_unsigned("==", kind, number(one)), past if streamed else builder.not_(past))
             with builder.if_then(asked):
-                each(builder, count, (LANES,) if streamed else (LANES, 1), body)
+                each(builder, count, (_TOGETHER, LANES) if streamed else (_TOGETHER, LANES, 1), body)
 
 
 def _past(builder: Any) -> Any:
