@@ -12,8 +12,8 @@ itself would take longer than the work. It is laid out as the result is, in a bu
 so already; then it is blended, scaled, cast and stored at once, in vectors. A mask that is 0 or 1 everywhere blends nothing:
 the box is copied over a copy of the rest (CutMix), and this one image scaled. The dtypes are chosen by a number, not by a
 type, and images are read by their addresses, so there is one kernel to compile and not one for each of two dozen
-combinations. A large result bypasses the caches, which saves reading the lines that are about to be overwritten; rows that
-are no whole vectors are copied past them.
+combinations. A large result bypasses the caches, which saves reading the lines that are about to be overwritten, unless its
+strips are no whole vectors: lines that are written in parts would be slower that way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from .vectors import (
     FLOAT,
     FLOAT32,
     KINDS,
-    LANES,
     UINT8,
     VECTOR,
     address,
@@ -51,6 +50,7 @@ from .vectors import (
     put,
     read,
     splat,
+    whole_of,
 )
 
 _STREAMED = 4 << 20  # bytes: a loader has four results of one size in turn, which together are in no cache any more
@@ -146,7 +146,7 @@ def turn(source, reach, to, to_reach, count, c, octets, to_planes):
 def _copy_strip(source, reach, to, length, planes):
     """Copies a strip of ``length`` in each plane to where planes follow one another."""
     for i in range(planes):
-        copy(to + i * length, source + i * reach, length, False)
+        copy(to + i * length, source + i * reach, length)
 
 
 @njit()
@@ -156,7 +156,7 @@ def _paste(image, reach, strip, length, box, y, planes, line, pixel):
     for i in range(planes):
         for row in range(y0 - y, y1 - y):
             at = row * line + x0 * pixel
-            copy(strip + i * length + at, image + i * reach + at, (x1 - x0) * pixel, False)
+            copy(strip + i * length + at, image + i * reach + at, (x1 - x0) * pixel)
 
 
 @njit()
@@ -203,21 +203,37 @@ def _inside(lo, hi, side):
 
 
 @njit()
-def _shows_one(v0, dv, a):
+def _place(params, b, j, whole, boxes, lines, columns):
+    """The pixels inside the box of an output, and, if they show a whole image, which of its pixels that are."""
+    h, w = lines.shape[1], columns.shape[1]
+    y0, y1 = _inside(params[b, j, Y0], params[b, j, Y1], h)
+    x0, x1 = _inside(params[b, j, X0], params[b, j, X1], w)
+    boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3] = y0, y1, x0, x1
+    if whole:
+        for y in range(y0, y1):
+            lines[j, y] = (y - y0) * h // (y1 - y0)
+        for x in range(x0, x1):
+            columns[j, x] = (x - x0) * w // (x1 - x0)
+
+
+@njit()
+def _shows_one(params, b, j):
     """Whether a mask is 0 or 1 everywhere."""
-    return (v0 == 0 or v0 == 1) and (dv == 0 or (a == 0 and (v0 + dv == 0 or v0 + dv == 1)))
+    v0, dv = params[b, j, V0], params[b, j, DV]
+    inside = v0 + dv
+    return (v0 == 0 or v0 == 1) and (dv == 0 or (params[b, j, A] == 0 and (inside == 0 or inside == 1)))
 
 
 @njit()
 def _mix(
     start, stop, images, octets, partner, params, dense, binary, inset, shape, rows, pixels_in, pixels_out, affine, kind,
-    streamed, out,
+    past, out,
 ):  # fmt: skip
     """Mixes images ``start`` to ``stop`` of the batch at ``images``, bytes if ``octets``, else floats, into that at ``out``.
 
     ``shape`` is (k, c, h, w), and a strip has ``rows`` rows, the last one fewer. Masks ``dense`` or ``binary`` are used
     unless they are empty. ``inset`` is empty unless some rows' partners are shown whole in their boxes. ``affine`` holds
-    scale and bias; ``kind`` is the dtype of the result.
+    scale and bias; ``kind`` is the dtype of the result; ``past`` is as ``vectors.put`` takes it.
     """
     k, c, h, w = shape
     n, masked, turned = rows * w * c, dense.size + binary.size > 0, pixels_in != pixels_out
@@ -225,9 +241,8 @@ def _mix(
     planes, out_planes = 1 if pixels_in else c, 1 if pixels_out else c
     pixel, line, width = c // planes * item, w * (c // planes) * item, w * (c // out_planes)
     reach = h * line
-    past = streamed and kind != UINT8 and width % LANES == 0 and out % VECTOR == 0
-    direct = past or not streamed
-    pasted, laid, ready = np.empty(4 * n, np.uint8), np.empty((2, 4 * n), np.uint8), np.empty(4 * n, np.uint8)
+    pastes = turned or rows > 1  # of long rows that lie as the result does both images are read as fast as a box is copied
+    pasted, laid = np.empty(4 * n, np.uint8), np.empty((2, 4 * n), np.uint8)
     affine_row, shown = np.empty((2, n), np.float32), np.empty(k, np.bool_)
     wx, wy, boxes = np.empty((k, w), np.float32), np.empty((k, h), np.float32), np.empty((k, 4), np.int64)
     columns, lines = np.empty((k, w), np.int64), np.empty((k, h), np.int64)
@@ -238,24 +253,16 @@ def _mix(
     for b in range(start, stop):
         whole = inset.size > 0 and inset[b]
         for j in range(k):
-            v0, g, a = params[b, j, V0], params[b, j, DV], params[b, j, A]
-            shown[j] = not masked and not whole and _shows_one(v0, g, a)
-            boxes[j, 0], boxes[j, 1] = _inside(params[b, j, Y0], params[b, j, Y1], h)
-            boxes[j, 2], boxes[j, 3] = _inside(params[b, j, X0], params[b, j, X1], w)
-            if g != 0 and not masked and not shown[j]:
-                _bell(a, params[b, j, CX], params[b, j, X0], params[b, j, X1], wx, j)
-                _bell(a, params[b, j, CY], params[b, j, Y0], params[b, j, Y1], wy, j)
+            shown[j] = not masked and not whole and _shows_one(params, b, j)
+            _place(params, b, j, whole, boxes, lines, columns)
+            if params[b, j, DV] != 0 and not masked and not (shown[j] and pastes):
+                _bell(params[b, j, A], params[b, j, CX], params[b, j, X0], params[b, j, X1], wx, j)
+                _bell(params[b, j, A], params[b, j, CY], params[b, j, Y0], params[b, j, Y1], wy, j)
                 if rows == 1:
                     for x in range(w):
                         weights[j, 0, x] = wx[j, x]
                     if pixels_out:
                         turn(address(wx) + 4 * j * w, 0, address(wide) + 4 * j * n, 0, w, c, False, False)
-            if whole:
-                y0, y1, x0, x1 = boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3]
-                for y in range(y0, y1):
-                    lines[j, y] = (y - y0) * h // (y1 - y0)
-                for x in range(x0, x1):
-                    columns[j, x] = (x - x0) * w // (x1 - x0)
         own, other = images + b * planes * reach, images + partner[b] * planes * reach
         for y in range(0, h, rows):
             strip = min(rows, h - y)
@@ -263,11 +270,13 @@ def _mix(
             for j in range(k):
                 v0, g = params[b, j, V0], params[b, j, DV]
                 box = max(boxes[j, 0], y), min(boxes[j, 1], y + strip), boxes[j, 2], boxes[j, 3]
+                boxed = v0 + g != v0 and box[0] < box[1] and box[2] < box[3]
+                alone = shown[j] and (pastes or not boxed)
                 first, second, first_reach, second_reach = own + y * line, other + y * line, reach, reach
-                if shown[j]:
+                if alone:
                     if v0 == 0:
                         first, second = second, first
-                    if v0 + g != v0 and box[0] < box[1] and box[2] < box[3]:
+                    if boxed:
                         _copy_strip(first, reach, address(pasted), length, planes)
                         _paste(second, reach, address(pasted), length, box, y, planes, line, pixel)
                         first, first_reach = address(pasted), length
@@ -279,11 +288,11 @@ def _mix(
                     second, second_reach = address(pasted), length
                 if turned:
                     to = address(laid)
-                    if shown[j] or not is_laid:
+                    if alone or not is_laid:
                         turn(first, first_reach, to, laid_reach, count, c, octets, pixels_in)
-                    if not shown[j] and (whole or not is_laid):
+                    if not alone and (whole or not is_laid):
                         turn(second, second_reach, to + 4 * n, laid_reach, count, c, octets, pixels_in)
-                    is_laid = not shown[j]
+                    is_laid = not alone
                     first, second, first_reach, second_reach = to, to + 4 * n, laid_reach, laid_reach
                 if masked:
                     v0, g = float32(0.0), float32(1.0)
@@ -291,30 +300,27 @@ def _mix(
                         for x in range(w):
                             at = dense[b, j, y + row, x] if dense.size else float32(binary[b, j, y + row, x])
                             weights[j, row, x] = at
-                elif rows == 1 and not shown[j] and g != 0:
+                elif not alone and g != 0 and rows == 1:
                     g *= wy[j, y]
-                elif not shown[j] and g != 0:
+                elif not alone and g != 0:
                     for row in range(strip):
                         at = g * wy[j, y + row]
                         for x in range(w):
                             weights[j, row, x] = at * wx[j, x]
                     g = float32(1.0)
-                if pixels_out and (masked or (rows > 1 and not shown[j] and g != 0)):
+                if pixels_out and (masked or (not alone and g != 0 and rows > 1)):
                     turn(address(weights) + 4 * j * rows * w, 0, address(wide) + 4 * j * n, 0, count, c, False, False)
                 weight = address(wide) + 4 * j * n if pixels_out else address(weights) + 4 * j * rows * w
                 for i in range(out_planes):
-                    place = out + (((b * k + j) * out_planes + i) * h + y) * width * size
-                    to = place if direct else address(ready)
+                    to = out + (((b * k + j) * out_planes + i) * h + y) * width * size
                     scale = address(affine_row) + 4 * i * rows * w
-                    if shown[j]:
+                    if alone:
                         show(first + i * first_reach, octets, scale, scale + 4 * n, strip * width, kind, past, to)
                     else:
                         _blend(
                             first + i * first_reach, second + i * second_reach, octets, v0, g, weight, scale, scale + 4 * n,
                             strip * width, kind, past, to,
                         )  # fmt: skip
-                    if not direct:
-                        copy(place, to, strip * width * size, True)
     fence()
 
 
@@ -344,10 +350,17 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     inset = np.empty(0, np.bool_) if plan.inset is None else plan.inset
     arrays = plan.partner, plan.params, dense, binary, inset
     drawn = [of_type(array, dtype) for array, dtype in zip(arrays, _DTYPES, strict=True)]
+    rows, width = rows_of_strip(h, w * c), w * c if pixels_out else w
     run_sliced(
-        _mix, b, images.data_ptr(), images.dtype == torch.uint8, *drawn, (k, c, h, w), rows_of_strip(h, w * c), pixels_in,
-        pixels_out, affine, KINDS[out.dtype], out.nbytes >= _STREAMED, out.data_ptr(),
+        _mix, b, images.data_ptr(), images.dtype == torch.uint8, *drawn, (k, c, h, w), rows, pixels_in, pixels_out, affine,
+        KINDS[out.dtype], past_caches(out, rows * width, h * width), out.data_ptr(),
     )  # fmt: skip
+
+
+def past_caches(out: Tensor, *lengths: int) -> bool:
+    """Whether a result is large enough to bypass the caches and pieces of such ``lengths`` one after another can."""
+    whole = whole_of(KINDS[out.dtype])
+    return out.nbytes >= _STREAMED and out.data_ptr() % VECTOR == 0 and not any(length % whole for length in lengths)
 
 
 @lru_cache(maxsize=64)

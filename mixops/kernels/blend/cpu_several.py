@@ -27,8 +27,7 @@ from torch import Tensor
 from ...plan import MixPlan
 from ...runtime.jit import njit
 from ...runtime.threads import run_sliced
-from . import cpu
-from .cpu import ROW, of_type, show, turn
+from .cpu import ROW, of_type, past_caches, show, turn
 from .vectors import (
     CONVERTS,
     FLOAT,
@@ -36,10 +35,8 @@ from .vectors import (
     KINDS,
     LANES,
     UINT8,
-    VECTOR,
     address,
     constant,
-    copy,
     each,
     fence,
     number,
@@ -104,20 +101,20 @@ def _add(
 
 @njit()
 def _mix(
-    start, stop, bytes_in, floats_in, sources, shares, masks, shape, pixels_in, pixels_out, affine, kind, streamed, out,
+    start, stop, bytes_in, floats_in, sources, shares, masks, shape, pixels_in, pixels_out, affine, kind, past, out,
 ):  # fmt: skip
     """Mixes rows ``start`` to ``stop`` of the batch into the memory of ``out``.
 
     The source is ``bytes_in`` or ``floats_in``, whichever is not empty, as it lies in memory; ``masks`` (rows of the masks,
-    w) are used unless they are empty, else ``shares``. ``affine`` holds scale and bias; ``kind`` is the dtype of the result.
+    w) are used unless they are empty, else ``shares``. ``affine`` holds scale and bias; ``kind`` is the dtype of the
+    result; ``past`` is as ``vectors.put`` takes it.
     """
     k, c, h, w = shape
     n, s = c * w, sources.shape[1]
     in_planes, out_planes = 1 if pixels_in else c, 1 if pixels_out else c
     length, out_length = n // in_planes, n // out_planes
     size = 4 if kind == FLOAT32 else 1 if kind == UINT8 else 2
-    past = streamed and kind != UINT8 and out_length % LANES == 0 and address(out) % VECTOR == 0
-    sums, turned, ready = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(4 * n, np.uint8)
+    sums, turned = np.empty(n, np.float32), np.empty(n, np.float32)
     affine_row, weights = np.empty((2, n), np.float32), np.empty((s if masks.size and pixels_in else 0, w, c), np.float32)
     first, share, count = np.empty((k, s), np.int64), np.empty((k, s), np.float32), np.empty(k, np.int64)
     for i in range(n):
@@ -162,11 +159,7 @@ def _mix(
                     summed = (address(sums) if pixels_in == pixels_out else address(turned)) + 4 * i * out_length
                     to = address(out) + (((b * k + j) * out_planes + i) * h + y) * out_length * size
                     scale = address(affine_row) + 4 * i * out_length
-                    if past or not streamed:
-                        show(summed, False, scale, scale + 4 * n, out_length, kind, past, to)
-                    else:
-                        show(summed, False, scale, scale + 4 * n, out_length, kind, False, address(ready))
-                        copy(to, address(ready), out_length * size, True)
+                    show(summed, False, scale, scale + 4 * n, out_length, kind, past, to)
     fence()
 
 
@@ -196,10 +189,10 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
         shares, masks = np.empty((0, 0, 0), np.float32), plan.more.masks.reshape(-1, w)
     arrays = ((plan.more.rows, _INT64), (shares, _FLOAT32), (masks, _FLOAT32))
     drawn = [of_type(array, dtype) for array, dtype in arrays]
-    result = _memory(out).view(torch.uint8).numpy()
+    pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()
     run_sliced(
-        _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), not images.is_contiguous(), not out.is_contiguous(), affine,
-        KINDS[out.dtype], result.nbytes >= cpu._STREAMED, result,
+        _mix, b, bytes_in, floats_in, *drawn, (k, c, h, w), pixels_in, pixels_out, affine, KINDS[out.dtype],
+        past_caches(out, w * c if pixels_out else w), _memory(out).view(torch.uint8).numpy(),
     )  # fmt: skip
 
 

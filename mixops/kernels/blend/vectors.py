@@ -23,7 +23,7 @@ FLOAT32, FLOAT16, BFLOAT16, UINT8 = range(4)
 KINDS = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16, torch.uint8: UINT8}
 LANES = 8
 _TOGETHER = 4 * LANES  # elements of a turn of the loop
-VECTOR = 32  # bytes of a store that bypasses the caches
+VECTOR = 32  # bytes
 # without an instruction for float16, LLVM calls a routine that numba does not link
 CONVERTS = numba.config.CPU_NAME is None and (
     platform.machine() != "x86_64" or llvmlite.binding.get_host_cpu_features().get("f16c", False)
@@ -43,39 +43,15 @@ def address(_: Any, array: Any) -> Any:
 
 
 @intrinsic
-def copy(_: Any, to: Any, source: Any, count: Any, streamed: Any) -> Any:
-    """Copies ``count`` bytes from one address to another, past the caches if ``streamed``."""
+def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
+    """Copies ``count`` bytes from one address to another."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        to, source, count, streamed = args
-        byte, vector = BYTE.as_pointer(), ir.VectorType(_INT, VECTOR // 4).as_pointer()
-
-        def at(offset: Any, pointer: Any) -> Any:
-            return [builder.inttoptr(builder.add(address, offset), pointer) for address in (to, source)]
-
-        def move(offset: Any, length: Any) -> None:
-            cgutils.raw_memcpy(builder, *at(offset, byte), length, 1)
-
-        with builder.if_else(streamed) as (past, through):
-            with past:
-                head = builder.and_(builder.neg(to), number(VECTOR - 1))  # bytes before an aligned address
-                head = builder.select(builder.icmp_unsigned("<", head, count), head, count)
-                vectors = builder.udiv(builder.sub(count, head), number(VECTOR))
-                done = builder.add(head, builder.mul(vectors, number(VECTOR)))
-                out, read = at(head, vector)
-                with builder.if_then(builder.icmp_unsigned("!=", head, number(0))):
-                    move(number(0), head)
-                with cgutils.for_range(builder, vectors) as loop:
-                    value = builder.load(builder.gep(read, [loop.index]), align=1)
-                    store = builder.store(value, builder.gep(out, [loop.index]), align=VECTOR)
-                    store.set_metadata("nontemporal", _past(builder))
-                with builder.if_then(builder.icmp_unsigned("!=", done, count)):
-                    move(done, builder.sub(count, done))
-            with through:
-                move(number(0), count)
+        to, source, count = args
+        cgutils.raw_memcpy(builder, pointer(builder, to, BYTE), pointer(builder, source, BYTE), count, 1)
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp, types.boolean), generate
+    return types.void(types.intp, types.intp, types.intp), generate
 
 
 @intrinsic
@@ -142,6 +118,11 @@ def deal(_: Any, pixels: Any, planes: Any, reach: Any, count: Any, octets: Any, 
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 4, types.boolean, types.boolean), generate
+
+
+def whole_of(kind: int) -> int:
+    """How many elements of a kind a store past the caches has at least."""
+    return _TOGETHER if kind == UINT8 else LANES
 
 
 # What the functions below emit is emitted where their caller is: they are called by intrinsics.
@@ -218,12 +199,11 @@ def read(builder: Any, first: Any, i: Any, lanes: int) -> Any:
     return value
 
 
-def write(builder: Any, value: Any, address: Any, *, past: bool = False) -> None:
-    """Stores a vector at any address, or, past the caches, at one of its own size."""
-    size = value.type.count * (4 if value.type.element == FLOAT else value.type.element.width // 8)
-    store = builder.store(value, pointer(builder, address, value.type), align=size if past else 1)
+def write(builder: Any, value: Any, address: Any, *, past: int = 0) -> None:
+    """Stores a vector at any address, or, past the caches, at a multiple of so many bytes."""
+    store = builder.store(value, pointer(builder, address, value.type), align=past or 1)
     if past:
-        store.set_metadata("nontemporal", _past(builder))
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_INT, 1)]))
 
 
 def put(
@@ -231,26 +211,25 @@ def put(
 ) -> None:  # fmt: skip
     """Emits the stores of ``value_at(i, lanes)``, floats, as ``count`` elements of ``kind`` at the address ``out``.
 
-    ``past`` the caches go floating ones alone, whole vectors to an address of their size.
+    ``past`` the caches go multiples of ``whole_of(kind)`` elements, to an address that is a multiple of their size.
     """
-    for one, (cast, size) in _CASTS.items():
+    for one, (cast, size, together) in _CASTS.items():
         for streamed in (False, True):
-            if streamed and one == UINT8:
-                continue
+            smallest = whole_of(one) if streamed else 1
 
-            def body(i: Any, lanes: int, cast: Any = cast, size: int = size, streamed: bool = streamed) -> None:
-                for first in range(0, lanes, LANES):
+            def body(
+                i: Any, elements: int, cast: Any = cast, size: int = size, together: int = together,
+                past: int = smallest * size if streamed else 0,
+            ) -> None:  # fmt: skip
+                lanes = min(elements, together)
+                for first in range(0, elements, lanes):
                     at = builder.add(i, number(first))
                     to = builder.add(out, builder.mul(at, number(size)))
-                    write(builder, cast(builder, value_at(at, min(lanes, LANES))), to, past=streamed)
+                    write(builder, cast(builder, value_at(at, lanes)), to, past=past)
 
             asked = builder.and_(builder.icmp_unsigned("==", kind, number(one)), past if streamed else builder.not_(past))
             with builder.if_then(asked):
-                each(builder, count, (_TOGETHER, LANES) if streamed else (_TOGETHER, LANES, 1), body)
-
-
-def _past(builder: Any) -> Any:
-    return builder.module.add_metadata([ir.Constant(_INT, 1)])
+                each(builder, count, [step for step in (_TOGETHER, LANES, 1) if step >= smallest], body)
 
 
 def _narrow(builder: Any, value: Any) -> Any:
@@ -277,9 +256,9 @@ def _level(builder: Any, value: Any) -> Any:
     return builder.trunc(shifted, ir.VectorType(BYTE, lanes))
 
 
-_CASTS: dict[int, tuple[Callable[[Any, Any], Any], int]] = {
-    FLOAT32: (lambda _, value: value, 4),
-    FLOAT16: (_narrow, 2),
-    BFLOAT16: (_brain, 2),
-    UINT8: (_level, 1),
-}  # by kind, how and to how many bytes
+_CASTS: dict[int, tuple[Callable[[Any, Any], Any], int, int]] = {
+    FLOAT32: (lambda _, value: value, 4, LANES),
+    FLOAT16: (_narrow, 2, LANES),
+    BFLOAT16: (_brain, 2, 2 * LANES),
+    UINT8: (_level, 1, 4 * LANES),
+}  # by kind, how, to how many bytes, and how many together: integers are packed two vectors into one

@@ -14,7 +14,7 @@ from support.kernel_cases import FORMATS, MIXERS
 from mixops import FMix, Key, MixPlan, MixUp, ResizeMix, Switch, mix_images
 from mixops.kernels.blend import cpu as kernel
 
-SHAPES = ((3, 3, 17, 23), (2, 1, 9, 1), (4, 4, 8, 8), (1, 2, 1, 31), (2, 3, 5, 16))  # b, c, h, w
+SHAPES = ((3, 3, 17, 23), (2, 1, 9, 1), (4, 4, 8, 8), (1, 2, 1, 31), (2, 3, 5, 16), (2, 3, 3, 176))  # b, c, h, w
 INSETS = (ResizeMix((0, 1), interpolations=3), ResizeMix((0.4, 1)), Switch([ResizeMix(), FMix(), MixUp()]))  # not on CUDA
 # half a unit in the last place of results below 4, and what float32 arithmetic adds
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.uint8: 0.5001}
