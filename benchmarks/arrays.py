@@ -123,7 +123,7 @@ def main() -> None:
         "mixstage_images_per_s": [round(x) for x in ours], "torchvision_images_per_s": [round(x) for x in theirs],
         "ratio": round(statistics.median(ours) / statistics.median(theirs), 2),
         "mix_ms": round(mixed, 3), "copy_ms": round(copied, 3), "mix_over_copy": round(mixed / copied, 2),
-        "load_average": round(os.getloadavg()[0], 1), "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(), "load_average": round(os.getloadavg()[0], 1), "torch": torch.__version__,
     }  # fmt: skip
     text = (
         f"# Arrays at 32 x 32, pad-4 crop, flip, CutMix, batches of {BATCH}\n\n"
@@ -132,7 +132,8 @@ def main() -> None:
         f"| mixstage, `Arrays` | {', '.join(f'{x:,.0f}' for x in ours)} |\n"
         f"| torchvision `DataLoader`, 2 workers | {', '.join(f'{x:,.0f}' for x in theirs)} |\n\n"
         f"{figures['ratio']} times as many (medians). Mixing and normalising crops that are there: {mixed:.2f} ms a batch; "
-        f"a copy of the float32 result: {copied:.2f} ms ({figures['mix_over_copy']} times).\n"
+        f"a copy of the float32 result, into memory that exists as well: {copied:.2f} ms ({figures['mix_over_copy']} times; "
+        f"threads: {figures['torch_threads']}).\n"
     )
     print(text)
     if arguments.save:
