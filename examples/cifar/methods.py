@@ -107,11 +107,13 @@ def manifold(mixer: Mixer, stages: Sequence[int] = (1, 2), align: Sinkhorn | Non
     return make
 
 
-def multimix(dense: bool = False, distill: float = 0.0) -> Callable[[PreActResNet, EmaTeacher], Step]:
+def multimix(
+    dense: bool = False, distill: float = 0.0, alpha: tuple[float, float] = (0.5, 2.0)
+) -> Callable[[PreActResNet, EmaTeacher], Step]:
     """MultiMix in half of the steps, input mixup in the others (arXiv 2311.05538, appendix A.1)."""
 
     def make(net: PreActResNet, teacher: EmaTeacher) -> Step:
-        loss, mixup = MultiMix(net.fc, dense=dense, distill=distill), MixUp(1.0)
+        loss, mixup = MultiMix(net.fc, alpha=alpha, dense=dense, distill=distill), MixUp(1.0)
 
         def step(images: Tensor, labels: Tensor, key: Key) -> Tensor:
             if key.words(Stream.LAYER, 1)[0] % 2:
@@ -144,6 +146,8 @@ METHODS = (
     Method("MultiMix", step=multimix()),
     Method("MultiMix, dense", step=multimix(dense=True)),
     Method("MultiMix, dense, distilled", step=multimix(dense=True, distill=0.5), teacher=True),
+    Method("MultiMix, alpha 0.01", step=multimix(alpha=(0.01, 0.01))),
+    Method("MultiMix, dense, alpha 0.01", step=multimix(dense=True, alpha=(0.01, 0.01))),
     Method("label smoothing", smoothing=0.1),
     Method("Cutout", augment=Cutout(16)),
     Method("TrivialAugment", augment=TrivialAugmentWide()),
