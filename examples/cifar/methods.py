@@ -107,13 +107,25 @@ def manifold(mixer: Mixer, stages: Sequence[int] = (1, 2), align: Sinkhorn | Non
     return make
 
 
+def dense_alone(net: PreActResNet, teacher: EmaTeacher) -> Step:
+    """The dense loss with nothing mixed: the cross-entropy of each position of the last map."""
+    loss = MultiMix(net.fc, dense=True, attention="uniform")
+
+    def step(images: Tensor, labels: Tensor, key: Key) -> Tensor:
+        maps = net.embed(images, dense=True)
+        m, positions = len(maps), maps[0, 0].numel()
+        return loss(maps, labels, lam=torch.eye(m, device=maps.device).expand(positions, m, m))
+
+    return step
+
+
 def multimix(
-    dense: bool = False, distill: float = 0.0, alpha: tuple[float, float] = (0.5, 2.0)
+    dense: bool = False, distill: float = 0.0, alpha: tuple[float, float] = (0.5, 2.0), attention: Any = "gap"
 ) -> Callable[[PreActResNet, EmaTeacher], Step]:
     """MultiMix in half of the steps, input mixup in the others (arXiv 2311.05538, appendix A.1)."""
 
     def make(net: PreActResNet, teacher: EmaTeacher) -> Step:
-        loss, mixup = MultiMix(net.fc, alpha=alpha, dense=dense, distill=distill), MixUp(1.0)
+        loss, mixup = MultiMix(net.fc, alpha=alpha, dense=dense, attention=attention, distill=distill), MixUp(1.0)
 
         def step(images: Tensor, labels: Tensor, key: Key) -> Tensor:
             if key.words(Stream.LAYER, 1)[0] % 2:
@@ -146,6 +158,8 @@ METHODS = (
     Method("MultiMix", step=multimix()),
     Method("MultiMix, dense", step=multimix(dense=True)),
     Method("MultiMix, dense, distilled", step=multimix(dense=True, distill=0.5), teacher=True),
+    Method("dense, nothing mixed", step=dense_alone),
+    Method("MultiMix, dense, attention uniform", step=multimix(dense=True, attention="uniform")),
     Method("MultiMix, alpha 0.01", step=multimix(alpha=(0.01, 0.01))),
     Method("MultiMix, dense, alpha 0.01", step=multimix(dense=True, alpha=(0.01, 0.01))),
     Method("label smoothing", smoothing=0.1),
