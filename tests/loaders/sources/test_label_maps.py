@@ -104,7 +104,12 @@ def test_maps_are_resized_to_the_nearest_pixel_whatever_the_filter(files: Any, b
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    "augment", [TrivialAugmentWide(), [ColorJitter(0.4, 0.4), TrivialAugmentWide(), RandomErasing(1.0)]]
+    "augment",
+    [
+        TrivialAugmentWide(),
+        TrivialAugmentWide(interpolation="bilinear", fill=[9, 99, 199]),
+        [ColorJitter(0.4, 0.4), TrivialAugmentWide(), RandomErasing(1.0)],
+    ],
 )
 def test_maps_are_warped_as_their_images_are(files: Any, backend: str, augment: Any) -> None:
     source = LabelMaps(*files, CLASSES, ignore_index=999)
