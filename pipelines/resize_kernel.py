@@ -32,6 +32,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from mixops.runtime.address import address
 from mixops.runtime.jit import njit
 
 FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # Pillow's numbers
@@ -48,19 +49,7 @@ _BYTE, _INT, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _BYTES, _SUMS, _HALF = ir.VectorType(_BYTE, _LANES), ir.VectorType(_INT, _LANES), ir.VectorType(_BYTE, 16)
 
 
-# Functions for the compiler. numba frees an array after its last use, and taking its address is no use: whoever passes on
-# an address holds the array with ``_keep`` or as an argument.
-
-
-@intrinsic
-def _address(_: Any, array: Any) -> Any:
-    """Where the memory of an array begins."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, _LONG)
-
-    return types.intp(array), generate
+# Functions for the compiler. Who passes on an address holds the array with ``_keep`` or as an argument (``address``).
 
 
 @intrinsic
@@ -237,7 +226,7 @@ def _cropped(table: Int32[np.ndarray, "size columns"]) -> tuple[int, int]:
 @njit()
 def _down(source, step, size, down, y, out):
     """Row y of the pass down: ``size`` bytes, 96 at least, from rows ``step`` apart."""
-    weights = _address(down) + 4 * (down.shape[1] * y + 2)
+    weights = address(down) + 4 * (down.shape[1] * y + 2)
     for i in range((size + _PIXEL - 1) // _PIXEL):
         x = min(i * _PIXEL, size - _PIXEL)
         _weigh(source + down[y, 0] * step + x, step, weights, down[y, 1], out + x)
@@ -253,7 +242,7 @@ def _across(source, step, size, across, mirrored, turned, strip, out, out_step):
     for begin in range(0, ow, _STRIP):
         for i in range(begin, min(begin + _STRIP, ow)):
             row = ow - 1 - i if mirrored else i
-            weights = _address(across) + 4 * (across.shape[1] * row + 2)
+            weights = address(across) + 4 * (across.shape[1] * row + 2)
             _weigh(turned + _PIXEL * across[row, 0], _PIXEL, weights, across[row, 1], strip + _PIXEL * (i - begin))
         for i in range(3):
             _turn_back(strip + i * 16 * _LANES, out + 3 * begin + i * 16, out_step)
@@ -266,7 +255,7 @@ def _across_first(source, step, size, rows, across, down, mirrored, upside_down,
     pitch = (length + _PIXEL - 1) // _PIXEL * _PIXEL
     turned, strip = np.empty(size * _LANES, np.uint8), np.empty(_STRIP * _PIXEL, np.uint8)
     held, short = np.empty((down.shape[1] + _LANES) * pitch, np.uint8), np.empty(_PIXEL, np.uint8)
-    at = _address(held)
+    at = address(held)
     first, end = 0, 0
     for y in range(oh):
         while end < down[y, 0] + down[y, 1]:
@@ -275,11 +264,11 @@ def _across_first(source, step, size, rows, across, down, mirrored, upside_down,
             _move(at, at + (kept - first) * pitch, (begin - kept) * pitch)
             first, end = kept, begin + _LANES
             to = at + (begin - first) * pitch
-            _across(source + begin * step, step, size, across, mirrored, _address(turned), _address(strip), to, pitch)
+            _across(source + begin * step, step, size, across, mirrored, address(turned), address(strip), to, pitch)
         to = out + (oh - 1 - y if upside_down else y) * length
         if length < _PIXEL:
-            _down(at - first * pitch, pitch, _PIXEL, down, y, _address(short))
-            _move(to, _address(short), length)
+            _down(at - first * pitch, pitch, _PIXEL, down, y, address(short))
+            _move(to, address(short), length)
         else:
             _down(at - first * pitch, pitch, length, down, y, to)
     _keep((turned, strip, held, short))
@@ -295,9 +284,9 @@ def _down_first(source, step, size, across, down, mirrored, upside_down, out):
     for begin in range(0, oh, _LANES):
         rows = min(_LANES, oh - begin)
         for i in range(rows):
-            _down(source, step, size, down, begin + i, _address(lowered) + i * size)
-        to = _address(ready)
-        _across(_address(lowered), size, size, across, mirrored, _address(turned), _address(strip), to, pitch)
+            _down(source, step, size, down, begin + i, address(lowered) + i * size)
+        to = address(ready)
+        _across(address(lowered), size, size, across, mirrored, address(turned), address(strip), to, pitch)
         for i in range(rows):
             y = oh - 1 - begin - i if upside_down else begin + i
             _move(out + y * length, to + i * pitch, length)
@@ -383,8 +372,8 @@ def _resize(source, step, height, width, window, spill, mirrored, upside_down, k
     if pixels < _LANES or rows < _LANES:  # less than a vector
         padded = np.empty((max(rows, _LANES), 3 * max(pixels, _LANES)), np.uint8)
         for y in range(rows):
-            _move(_address(padded) + y * padded.shape[1], source + y * step, 3 * pixels)
-        source, step = _address(padded), padded.shape[1]
+            _move(address(padded) + y * padded.shape[1], source + y * step, 3 * pixels)
+        source, step = address(padded), padded.shape[1]
         rows, pixels = max(rows, _LANES), max(pixels, _LANES)
     lost = height - full[0]
     tall = order == DOWN_FIRST_IF_TALL and height > 100 * width
@@ -412,11 +401,11 @@ def resized_crop(
     """
     height, width = image.shape[:2]
     edges = window[0], window[1], window[2], window[3]
-    to = _address(out)
+    to = address(out)
     oh, ow = out.shape[:2]
     # constants in the caller are types of their own, for which numba would compile everything again
     flags = np.bool_(spill), np.bool_(mirrored), np.bool_(upside_down)
-    _resize(_address(image), 3 * width, height, width, edges, *flags, np.int64(kind), np.int64(order), to, oh, ow)
+    _resize(address(image), 3 * width, height, width, edges, *flags, np.int64(kind), np.int64(order), to, oh, ow)
 
 
 @njit()
@@ -425,5 +414,5 @@ def resize_slice(start, stop, places, windows, flips, kinds, spill, order, out):
     for i in range(start, stop):
         source, step, height, width = places[i, 0], places[i, 1], places[i, 2], places[i, 3]
         window = windows[i, 0], windows[i, 1], windows[i, 2], windows[i, 3]
-        to = _address(out) + i * oh * ow * 3
+        to = address(out) + i * oh * ow * 3
         _resize(source, step, height, width, window, spill, flips[i, 0], flips[i, 1], kinds[i], order, to, oh, ow)

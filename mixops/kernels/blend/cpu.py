@@ -30,6 +30,7 @@ from torch import Tensor
 
 from ...masks import CX, CY, DV, V0, X0, X1, Y0, Y1, A
 from ...plan import MixPlan
+from ...runtime.address import address
 from ...runtime.jit import njit
 from ...runtime.threads import run_sliced
 from .vectors import (
@@ -40,7 +41,6 @@ from .vectors import (
     KINDS,
     UINT8,
     VECTOR,
-    address,
     constant,
     copy,
     deal,

@@ -25,6 +25,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from ...plan import MixPlan
+from ...runtime.address import address
 from ...runtime.jit import njit
 from ...runtime.threads import run_sliced
 from .cpu import ROW, of_type, past_caches, show, turn
@@ -35,7 +36,6 @@ from .vectors import (
     KINDS,
     LANES,
     UINT8,
-    address,
     constant,
     each,
     fence,

@@ -32,17 +32,6 @@ BYTE, _WORD, _INT, _LONG, FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32),
 
 
 @intrinsic
-def address(_: Any, array: Any) -> Any:
-    """Where the memory of an array begins."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, _LONG)
-
-    return types.intp(array), generate
-
-
-@intrinsic
 def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
     """Copies ``count`` bytes from one address to another."""
 

@@ -187,13 +187,13 @@ def test_a_file_that_takes_the_place_of_another_is_read_again(folder, scanned):
     [
         (lambda root: None, "root must be a folder .* which does not exist"),
         (lambda root: root.mkdir(), "root must be a folder with one sub-folder per class, got .* which has none"),
-        (lambda root: root.mkdir() or (root / "a-0.tar").touch(), r"which has none; its shards are '.*/root/\*\.tar'"),
+        (lambda root: root.mkdir() or (root / "a-0.tar").touch(), r"which has none; its shards are '.*/pictures/\*\.tar'"),
         (lambda root: (root / "a").mkdir(parents=True), "root must have images .* whose class 'a' has none"),
         (lambda root: root.write_text(""), "root must be a folder"),
     ],
 )
 def test_bad_roots_are_named(tmp_path, make, message):
-    root = tmp_path / "root"
+    root = tmp_path / "pictures"
     make(root)
     with pytest.raises(ValueError, match=message) as error:
         Folder(root)
