@@ -16,16 +16,12 @@ from mixops.augment.plan import AugmentPlan
 SIZES = ((7, 5), (33, 40), (1, 9))
 
 
-def operations(most: int, sizes: int) -> Iterator[AugmentPlan]:
-    """Every operation and filter, each with ``most`` magnitudes at most, which differ from size to size.
-
-    At ``sizes`` of the sizes, other ones for the next filter or operation.
-    """
-    for first, (op, filter) in enumerate(VARIANTS):
-        for i in ((first + step) % len(SIZES) for step in range(sizes)):
-            args = magnitudes(op)
-            args = [args[(i + j * len(args) // most) % len(args)] for j in range(min(most, len(args)))]
-            yield plan_of(op, args, *SIZES[i], filter, (9, 99, 199) if op in WARPS else (0, 0, 0))
+def operations(most: int) -> Iterator[AugmentPlan]:
+    """Every operation and filter at every size, each with ``most`` magnitudes at most, which differ from size to size."""
+    for (op, filter), (i, (height, width)) in ((v, size) for v in VARIANTS for size in enumerate(SIZES)):
+        args = magnitudes(op)
+        args = [args[(i + j * len(args) // most) % len(args)] for j in range(min(most, len(args)))]
+        yield plan_of(op, args, height, width, filter, (9, 99, 199) if op in WARPS else (0, 0, 0))
 
 
 def policies(rows: int) -> Iterator[AugmentPlan]:
@@ -47,9 +43,9 @@ def differing(plan: AugmentPlan, device: str) -> list[str]:
     return [str(plan.rows(np.array([i]))) for i in np.flatnonzero(wrong)]
 
 
-def check(device: str, most: int, rows: int, sizes: int = len(SIZES)) -> list[str]:
+def check(device: str, most: int, rows: int) -> list[str]:
     """What differs, over all plans; every operation takes part in some."""
-    plans = [*operations(most, sizes), *policies(rows)]
+    plans = [*operations(most), *policies(rows)]
     done = {Op(op) for plan in plans for op in np.unique(plan.op).tolist()}
     assert done == set(Op), set(Op) - done
     return [text for plan in plans for text in differing(plan, device)]

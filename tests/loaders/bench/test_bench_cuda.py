@@ -18,6 +18,7 @@ pytest.importorskip("triton")
 SCRIPT = """
 import json, itertools, torch
 from benchmarks import tiles
+from loaders.bench import kernels_cuda
 from mixops.kernels.blend.launch import Tile
 
 ticks = itertools.count(1)
@@ -31,15 +32,30 @@ tiles.candidates = lambda: iter([Tile(64, 2, 4), Tile(128, 1, 4, True)])
 tiles.DEVICE = torch.device("cpu")
 tiles.graph_seconds = clock
 tiles.copy_seconds = lambda _: lambda: 1e-3 * next(ticks)
-print(tiles.run(2, 8).json())
+kernels_cuda.MIXERS = kernels_cuda.MIXERS[2:5]
+tables = list(kernels_cuda.reports(2, 8, 1, torch.device("cpu")))
+print(json.dumps([json.loads(report.json()) for report in (*tables, tiles.run(2, 8))]))
 """
 
 
-def test_the_table_of_tiles() -> None:
+def test_tables_of_kernels_and_tiles() -> None:
+    pytest.importorskip("kornia")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    tiles = json.loads(done.stdout)
+    *kernels, tiles = json.loads(done.stdout)
+    assert [len(table["rows"]) for table in kernels] == [6, 12, 18, 24, 30, 36, 46], "it grows by a kind of result"
+    rows = kernels[-1]["rows"]
+    assert {(row["mixer"], row["K"], row["result"]) for row in rows if row["path"] == "kernel"} == {
+        (mixer, k, f"{dtype} {layout}") for mixer in ("HMix", "GMix", "FMix") for k in (1, 5)
+        for dtype in ("float16", "bfloat16", "float32") for layout in ("NHWC", "NCHW")
+    }  # fmt: skip
+    assert all((row["share of a copy of the same bytes"] is None) == (row["path"] != "kernel") for row in rows)
+    assert all(row[f"{what} µs"]["median"] > 0 for row in rows for what in ("GPU", "call", "host"))
+    whole = [row for row in rows if row["path"] != "kernel"]
+    assert {row["path"].split(",")[0] for row in whole} == {"mixstage", "eager torch", "torchvision", "timm", "kornia"}
+    told = " ".join(kernels[-1]["notes"])
+    assert "timm, with targets, CutMix: " in told and "No other library was measured" not in told
     assert len(tiles["rows"]) == 2 * 2 * 2 * 2
     assert {(row["result"], row["layout"], row["best for K"]) for row in tiles["rows"]} == {
         (dtype, layout, k) for dtype in ("float16", "float32") for layout in ("NHWC", "NCHW") for k in (1, 5)

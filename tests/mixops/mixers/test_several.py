@@ -91,7 +91,7 @@ def test_one_compilation_serves_all():
     assert len(cpu_several._mix.signatures) == 1
 
 
-def check_triton(device: str = "cpu", every: int = 19) -> int:
+def check_triton(device: str = "cpu", every: int = 9) -> int:
     """The CUDA kernel, on the CPU run by Triton's interpreter, over a part of the cases."""
     checked = 0
     for i, (images, plan, options, there) in enumerate(cases()):
@@ -116,7 +116,7 @@ def test_the_interpreted_cuda_kernel_is_the_reference():
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) >= 30
+    assert json.loads(done.stdout) >= 60
 
 
 @pytest.mark.gpu
