@@ -336,14 +336,10 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
         out.copy_(floats)
         return
     b, k = plan.weight.shape
-    c, w = (images.shape[1], images.shape[-1]) if images.ndim > 2 else (1, images.shape[1])
-    if images.ndim == 2 and scale is not None:
-        c, w = w, 1
-    h = images.numel() // (b * c * w)
+    c, h, w = sides(images, scale)
     dots = h * w == 1  # either layout, of which pixels are the longer rows
     pixels_in, pixels_out = dots or not images.is_contiguous(), dots or not out.is_contiguous()
-    affine = np.empty((2, c), np.float32)
-    affine[0], affine[1] = (1, 0) if scale is None or bias is None else (scale.numpy(), bias.numpy())
+    affine = by_channel(scale, bias, c)
     absent = np.empty((0, 0, 0, 0), np.uint8)
     masks = absent if plan.dense is None else plan.dense
     dense, binary = (absent, masks) if masks.dtype == np.uint8 else (masks, absent)
@@ -355,6 +351,21 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
         _mix, b, images.data_ptr(), images.dtype == torch.uint8, *drawn, (k, c, h, w), rows, pixels_in, pixels_out, affine,
         KINDS[out.dtype], past_caches(out, rows * width, h * width), out.data_ptr(),
     )  # fmt: skip
+
+
+def sides(images: Tensor, scale: Tensor | None) -> tuple[int, int, int]:
+    """Channels, rows and columns of each image, as ``run`` takes them."""
+    c, w = (images.shape[1], images.shape[-1]) if images.ndim > 2 else (1, images.shape[1])
+    if images.ndim == 2 and scale is not None:
+        c, w = w, 1
+    return c, images[0].numel() // (c * w), w
+
+
+def by_channel(scale: Tensor | None, bias: Tensor | None, channels: int) -> np.ndarray:
+    """Scale and bias of each channel, float32 (2, channels); 1 and 0 where there are none."""
+    affine = np.empty((2, channels), np.float32)
+    affine[0], affine[1] = (1, 0) if scale is None or bias is None else (scale.numpy(), bias.numpy())
+    return affine
 
 
 def past_caches(out: Tensor, *lengths: int) -> bool:

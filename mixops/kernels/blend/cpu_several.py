@@ -28,7 +28,7 @@ from ...plan import MixPlan
 from ...runtime.address import address
 from ...runtime.jit import njit
 from ...runtime.threads import run_sliced
-from .cpu import ROW, of_type, past_caches, show, turn
+from .cpu import ROW, by_channel, of_type, past_caches, show, sides, turn
 from .vectors import (
     CONVERTS,
     FLOAT,
@@ -172,12 +172,8 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
         return
     assert plan.more is not None
     b, k = plan.weight.shape
-    c, w = (images.shape[1], images.shape[-1]) if images.ndim > 2 else (1, images.shape[1])
-    if images.ndim == 2 and scale is not None:
-        c, w = w, 1
-    h = images[0].numel() // (c * w)
-    affine = np.empty((2, c), np.float32)
-    affine[0], affine[1] = (1, 0) if scale is None or bias is None else (scale.numpy(), bias.numpy())
+    c, h, w = sides(images, scale)
+    affine = by_channel(scale, bias, c)
     source = _memory(images).numpy()
     bytes_in, floats_in = (
         (source, source[:0].view(np.float32)) if source.dtype == np.uint8 else (np.empty(0, np.uint8), source)
