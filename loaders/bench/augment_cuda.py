@@ -58,7 +58,7 @@ def reports(batch: int, size: int, rounds: int, device: torch.device) -> Iterato
     if device.type == "cuda":
         stages: list[str | Op] = [*POLICIES, *OPERATIONS]
         run_ahead([partial(_compile, stage, batch, size) for stage in stages], "compiling")
-    clocks, told = Clocks(device), conditions(("torchvision", "kornia", "triton"))
+    clocks, told = Clocks(device, calls=10), conditions(("torchvision", "kornia", "triton"))
     images = _images(batch, size, device)
     rows: list[list[Any]] = []
     groups = (

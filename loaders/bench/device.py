@@ -24,17 +24,18 @@ import torch
 from ..processors import usable_processors
 from .measure import clock
 
-_CALLS = 50  # of a clock on the host: fewer launches than the device's queue holds
 
 
 @dataclass(frozen=True)
 class Clocks:
     """How calls are timed on ``device``: each method makes a function that returns seconds a call.
 
-    Without a GPU they are all a clock around one call made once, so that a script can be tried where there is none.
+    A clock on the host counts ``calls`` calls, fewer launches than the device's queue holds. Without a GPU all are a clock
+    around one call made once, so that a script can be tried where there is none.
     """
 
     device: torch.device
+    calls: int = 50
 
     @property
     def synchronize(self) -> Callable[[], None] | None:
@@ -51,11 +52,11 @@ class Clocks:
 
     def called(self, call: Callable[[], object]) -> Callable[[], float]:
         """Of one call of many, whoever is slower, device or host."""
-        return partial(_tried, call) if self.synchronize is None else partial(clock, call, _CALLS, self.synchronize)
+        return partial(_tried, call) if self.synchronize is None else partial(clock, call, self.calls, self.synchronize)
 
     def host(self, call: Callable[[], object]) -> Callable[[], float]:
         """Of the host alone, until the call has enqueued its work."""
-        return self.called(call) if self.synchronize is None else partial(_host_seconds, call)
+        return self.called(call) if self.synchronize is None else partial(_host_seconds, call, self.calls)
 
     def copy(self, count: int) -> Callable[[], float]:
         """Of a copy that reads and writes ``count`` bytes in all."""
@@ -86,9 +87,9 @@ def _tried(call: Callable[[], object]) -> float:
     return clock(call, 1, None)
 
 
-def _host_seconds(call: Callable[[], object]) -> float:
+def _host_seconds(call: Callable[[], object], calls: int) -> float:
     torch.cuda.synchronize()
-    taken = clock(call, _CALLS, None)
+    taken = clock(call, calls, None)
     torch.cuda.synchronize()
     return taken
 
