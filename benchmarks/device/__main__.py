@@ -21,6 +21,7 @@ class Part(str, Enum):
 
     RIGHT = "right"
     KERNELS = "kernels"
+    SEVERAL = "several"
     MODEL = "model"
     LOADER = "loader"
     TUNING = "tuning"

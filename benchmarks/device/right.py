@@ -22,7 +22,8 @@ from loaders.processors import usable_processors
 from .run import Reports, Run
 
 ROOT = Path(__file__).parents[2]
-COMMAND = ["-m", "pytest", "-v", "-m", "gpu", "-p", "no:cacheprovider"]
+_WITHOUT = ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # which warns of processes side by side
+COMMAND = ["-m", "pytest", "-v", "-m", "gpu", *_WITHOUT]
 _OUTCOMES = r"(?P<outcome>PASSED|FAILED|ERROR|SKIPPED)"
 _TEST = r"(?P<file>tests/\S+?\.py)::(?P<test>.+?)"
 _LINES = (  # of processes side by side, and of one alone; the summary at the end repeats what these say

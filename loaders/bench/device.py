@@ -25,7 +25,6 @@ from ..processors import usable_processors
 from .measure import clock
 
 
-
 @dataclass(frozen=True)
 class Clocks:
     """How calls are timed on ``device``: each method makes a function that returns seconds a call.

@@ -7,7 +7,7 @@ tell what a call takes, and what it costs the host, which matters where nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from itertools import cycle, product
@@ -33,9 +33,8 @@ COLUMNS = (
     "path", "mixer", "K", "result", "GPU µs", "call µs", "host µs", "images/s", "TB/s", "share of a copy of the same bytes",
     "times the GPU time of mixstage",
 )  # fmt: skip
-MIXERS: tuple[Mixer, ...] = (
-    MixUp(), CutMix(), HMix(), GMix(), FMix(), Switch([MixUp(0.8), CutMix(), GMix()]), DirichletMixUp(), ZetaMixUp(),
-)  # fmt: skip
+PAIRS: tuple[Mixer, ...] = (MixUp(), CutMix(), HMix(), GMix(), FMix(), Switch([MixUp(0.8), CutMix(), GMix()]))
+SEVERAL: tuple[Mixer, ...] = (DirichletMixUp(), ZetaMixUp())
 OUTPUTS = (1, 5)
 RESULTS = tuple(product((torch.float16, torch.bfloat16, torch.float32), FORMATS))
 DEVICE = torch.device("cuda")
@@ -93,29 +92,32 @@ def run(batch: int, size: int, rounds: int) -> Report:
     return last(reports(batch, size, rounds))
 
 
-def reports(batch: int, size: int, rounds: int, device: torch.device = DEVICE) -> Iterator[Report]:
-    """The table as far as it has come, after each kind of result and after the whole calls."""
+def reports(
+    batch: int, size: int, rounds: int, device: torch.device = DEVICE, mixers: Sequence[Mixer] = (*PAIRS, *SEVERAL)
+) -> Iterator[Report]:
+    """The table as far as it has come, after each kind of result and, of the mixers that others have, after whole calls."""
     if device.type == "cuda":
-        some = [(m.replace(interpolations=k), *result) for m, k, result in product(MIXERS, OUTPUTS, RESULTS)]
+        some = [(m.replace(interpolations=k), *result) for m, k, result in product(mixers, OUTPUTS, RESULTS)]
         run_ahead([partial(compile_kernel, m, layout, t, batch, size) for m, t, layout in some], "compiling")
     table = _Table(batch, size, rounds, Clocks(device))
     images = batches(batch, size, device)
     for dtype, layout in RESULTS:
         kernels: _Calls = {}
-        for mixer, k in product(MIXERS, OUTPUTS):
+        for mixer, k in product(mixers, OUTPUTS):
             call = kernel_call(mixer.replace(interpolations=k), images, layout, dtype)
             kernels["kernel", type(mixer).__name__, k] = call
         yield table.extended(kernels, dtype, layout)
     labels = torch.randint(0, CLASSES, (batch,), device=device)
     cases: _Calls = {}
-    for mixer in (MixUp(), CutMix()):
+    for mixer in (mixer for mixer in mixers if isinstance(mixer, (MixUp, CutMix))):
         name = type(mixer).__name__
         cases[_OURS, name, 1] = whole_call(mixer, images, labels, None)
         cases["eager torch, with targets", name, 1] = whole_call(mixer, images, labels, "eager")
         for peer, make in CALLS.items():
             if find_spec(peer):
                 cases[f"{peer}, with targets", name, 1] = make(name, images, labels)
-    yield table.extended(cases, torch.float32, "NHWC")
+    if cases:
+        yield table.extended(cases, torch.float32, "NHWC")
 
 
 class _Table:

@@ -47,8 +47,10 @@ def losses(head: nn.Linear, tuples: int, dense: bool, distill: float = 0.0) -> d
         return Dirichlet(alpha.expand(r, tuples, m).contiguous(), validate_args=False).sample()
 
     def view(features: Tensor, linear: nn.Linear) -> View:
-        z = features if dense else features[:, None]
-        attention = normalise(average_scores(z.float()), "relu") if dense else None
+        z, attention = features if dense else features[:, None], None
+        if dense:
+            with torch.autocast(z.device.type, enabled=False):
+                attention = normalise(average_scores(z.float()), "relu")
         return View(z, lambda x: F.linear(x, linear.weight, linear.bias), attention)
 
     def literal(features: Tensor, labels: Tensor, teacher: tuple[Tensor, nn.Linear] | None = None) -> Tensor:

@@ -21,7 +21,7 @@ from benchmarks.device.__main__ import Part
 from benchmarks.device.photographs import repeated
 from benchmarks.device.run import Run
 from loaders.bench.augment_cuda import OPERATIONS, POLICIES
-from loaders.bench.kernels_cuda import MIXERS, OUTPUTS, RESULTS
+from loaders.bench.kernels_cuda import OUTPUTS, PAIRS, RESULTS, SEVERAL
 from loaders.bench.measure import turns
 from loaders.bench.multimix_step import STEPS
 from loaders.bench.pipeline_alone import ALONE
@@ -79,11 +79,11 @@ def test_kernels(results: Path) -> None:
     found = table(results, Part.KERNELS, "kernels-cuda")
     rows = found["rows"]
     kernels = [row for row in rows if row["path"] == "kernel"]
-    assert len(kernels) == len(RESULTS) * len(OUTPUTS) * len(MIXERS)
+    assert len(kernels) == len(RESULTS) * len(OUTPUTS) * len(PAIRS)
     assert {row["result"] for row in kernels} == {
         f"{dtype} {layout}" for dtype in ("float16", "bfloat16", "float32") for layout in ("NHWC", "NCHW")
     }
-    assert {(row["mixer"], row["K"]) for row in kernels} == {(type(m).__name__, k) for m in MIXERS for k in OUTPUTS}
+    assert {(row["mixer"], row["K"]) for row in kernels} == {(type(m).__name__, k) for m in PAIRS for k in OUTPUTS}
     assert all(row["share of a copy of the same bytes"]["median"] > 0 for row in kernels)
     assert all((row["share of a copy of the same bytes"] is None) == (row["path"] != "kernel") for row in rows)
     told = " ".join(found["notes"])
@@ -96,6 +96,14 @@ def test_kernels(results: Path) -> None:
         "timm, with targets",
     } <= paths
     assert all(row[column]["median"] > 0 for row in rows for column in ("GPU µs", "call µs", "host µs"))
+
+
+def test_kernels_of_several_sources(results: Path) -> None:
+    rows = table(results, Part.SEVERAL, "kernels-several-cuda")["rows"]
+    assert [(row["mixer"], row["K"]) for row in rows] == [
+        (type(mixer).__name__, k) for _ in RESULTS for mixer in SEVERAL for k in OUTPUTS
+    ]
+    assert all(row["share of a copy of the same bytes"]["median"] > 0 for row in rows)
 
 
 def test_augmentation(results: Path) -> None:

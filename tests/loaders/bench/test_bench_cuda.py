@@ -32,8 +32,7 @@ tiles.candidates = lambda: iter([Tile(64, 2, 4), Tile(128, 1, 4, True)])
 tiles.DEVICE = torch.device("cpu")
 tiles.graph_seconds = clock
 tiles.copy_seconds = lambda _: lambda: 1e-3 * next(ticks)
-kernels_cuda.MIXERS = kernels_cuda.MIXERS[2:5]
-tables = list(kernels_cuda.reports(2, 8, 1, torch.device("cpu")))
+tables = list(kernels_cuda.reports(2, 8, 1, torch.device("cpu"), kernels_cuda.PAIRS[:3]))
 print(json.dumps([json.loads(report.json()) for report in (*tables, tiles.run(2, 8))]))
 """
 
@@ -47,7 +46,7 @@ def test_tables_of_kernels_and_tiles() -> None:
     assert [len(table["rows"]) for table in kernels] == [6, 12, 18, 24, 30, 36, 46], "it grows by a kind of result"
     rows = kernels[-1]["rows"]
     assert {(row["mixer"], row["K"], row["result"]) for row in rows if row["path"] == "kernel"} == {
-        (mixer, k, f"{dtype} {layout}") for mixer in ("HMix", "GMix", "FMix") for k in (1, 5)
+        (mixer, k, f"{dtype} {layout}") for mixer in ("MixUp", "CutMix", "HMix") for k in (1, 5)
         for dtype in ("float16", "bfloat16", "float32") for layout in ("NHWC", "NCHW")
     }  # fmt: skip
     assert all((row["share of a copy of the same bytes"] is None) == (row["path"] != "kernel") for row in rows)

@@ -34,6 +34,18 @@ def test_the_forms_are_one_loss(dense: bool, distill: float) -> None:
     assert values["streamed"] == pytest.approx(values["literal"], rel=0.01)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])  # of a transformer's last norm, of a convolution
+def test_the_forms_train_under_autocast(form: str, dtype: torch.dtype) -> None:
+    features = torch.randn(4, 3, 6).relu().to(dtype).requires_grad_()
+    head, teacher = nn.Linear(6, 5), nn.Linear(6, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = losses(head, 50, True, 0.5)[form](features, torch.tensor([0, 4, 2, 2]), (features.detach(), teacher))
+    loss.backward()
+    assert features.grad is not None and features.grad.dtype == dtype
+    assert torch.isfinite(features.grad).all()
+
+
 def test_the_table_of_the_loss() -> None:
     report = loss_report(1, CPU, (Case(2, 8, 4, samples=4, tuples=8),))
     assert [(row[0], row[1]) for row in report.rows] == [("r=2 d=8 c=4", form) for form in FORMS]

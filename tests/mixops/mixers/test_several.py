@@ -125,24 +125,41 @@ def test_the_cuda_kernel_is_the_reference():
     assert check_triton("cuda", every=1) >= 500
 
 
+# source, of channels-last images of 9 x 8 pixels but for planes, to result; the kernel for it
+COMPILED = {
+    "chunks": [("NHWC", torch.uint8, "NHWC", torch.float16), ("NCHW", torch.float32, "NCHW", torch.float32),
+               ("NHWC", torch.uint8, "NHWC", torch.uint8)],
+    "planes": [("NHWC", torch.uint8, "NCHW", torch.float32), ("NHWC", torch.uint8, "NCHW", torch.uint8)],
+    "pixels": [("NCHW", torch.uint8, "NHWC", torch.bfloat16), ("NHWC", torch.float32, "NCHW", torch.float16)],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("dense", [False, True])
-def test_the_compiled_cuda_kernel_is_the_reference(dense):
+@pytest.mark.parametrize("kernel", COMPILED)
+def test_the_compiled_cuda_kernels_are_the_reference(kernel, dense):
     pytest.importorskip("triton")
     from support.emulated import Emulated
 
     from mixops.kernels.blend import launch, launch_several
 
+    formats = dict(zip(("NCHW", "NHWC"), FORMATS, strict=True))
     plan = hand_made(3, 2, 3, 9, 8, dense=dense)
-    images = torch.randint(0, 256, (3, 3, 9, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    images = images.contiguous(memory_format=torch.channels_last)
-    with (
-        mock.patch.object(launch_several, "gather", Emulated(launch_several.gather, 90)),
-        mock.patch.object(launch_several, "_BLOCK", 128),
-        mock.patch.dict(launch._KERNELS, {name: Emulated(kernel, 90) for name, kernel in launch._KERNELS.items()}),
-    ):
-        mixed = mix_images(images, plan, mean=0.4, std=0.3, backend="triton")
-    expected = reference.mix_images(images.numpy(), plan, [0.4], [0.3])
-    np.testing.assert_allclose(mixed, expected, rtol=0, atol=2e-5)
+    levels = torch.randint(0, 256, (3, 3, 9, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    only = {kernel: Emulated(launch_several._KERNELS[kernel], 90)}
+    for layout, source, result, dtype in COMPILED[kernel]:
+        images = (levels if source == torch.uint8 else levels / 255).contiguous(memory_format=formats[layout])
+        out = torch.full((6, 3, 9, 8), 77, dtype=dtype).contiguous(memory_format=formats[result])
+        options = {} if dtype == torch.uint8 else {"mean": 0.4, "std": 0.3, "dtype": dtype}
+        with (
+            mock.patch.object(launch_several, "_KERNELS", only),
+            mock.patch.object(launch_several, "_INTERPRETED", 128),
+            mock.patch.dict(launch._KERNELS, {name: Emulated(kernel, 90) for name, kernel in launch._KERNELS.items()}),
+        ):
+            mix_images(images, plan, backend="triton", out=out, **options)
+        expected = reference.mix_images(images.numpy(), plan, *([[0.4], [0.3]] if options else []))
+        bound = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2.0**-7, torch.uint8: 0.501}[dtype]
+        error = np.abs(out.double().numpy() - expected)
+        assert (error <= bound * (1 if dtype == torch.uint8 else np.maximum(1, np.abs(expected)))).all()
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 4, 9), (5, 2, 3, 4, 5)])
