@@ -2,9 +2,10 @@
 
     plans of steps s, s+1, ...  ->  load(plan, row) for every row, in threads  ->  Loaded(s), Loaded(s+1), ...
 
-``load`` is the backend's: for DALI it reads and checks bytes, for torchvision it decodes and crops as well. Where it raises
-``BadFile``, and the policy replaces bad files, the step is drawn anew with that sample known to be bad, and only the rows
-that changed are loaded again, so a step is the same whatever was known when it was first drawn.
+``load`` is the backend's: for DALI it reads and checks bytes, for torchvision it decodes and crops as well. A ``load_many``
+has got rows before it, many at once and in compiled code; ``load`` gets the others. Where it raises ``BadFile``, and the
+policy replaces bad files, the step is drawn anew with that sample known to be bad, and only the rows that changed are loaded
+again, so a step is the same whatever was known when it was first drawn.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+from jaxtyping import Int64
 
 from pipelines.bad_file import BadFile
 
 from .backends.base import BackendConfig
 from .daemon_pool import DaemonPool
 from .printable import printable
+from .sources.read_many import AT_ONCE
 from .step import StepPlan
 
 T = TypeVar("T")
 Load = Callable[[StepPlan, int], T]
+LoadMany = Callable[[StepPlan, list[int], Int64[np.ndarray, " one"]], list[T | None]]
+"""What there is of rows, None for those that ``load`` must get; the array is told the position of the one waited for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +43,9 @@ class Loaded(Generic[T]):
     items: list[T]
 
 
-def read_steps(config: BackendConfig, epoch: int, step: int, load: Load[T]) -> Generator[Loaded[T], None, None]:
+def read_steps(
+    config: BackendConfig, epoch: int, step: int, load: Load[T], load_many: LoadMany[T] | None = None
+) -> Generator[Loaded[T], None, None]:
     """The steps from ``step`` to the end of an epoch, ``config.prefetch`` of them being read while one is used.
 
     A generator; closing it ends its threads. What a step cannot be had for is raised in its turn: ``RuntimeError`` naming a
@@ -53,7 +60,7 @@ def read_steps(config: BackendConfig, epoch: int, step: int, load: Load[T]) -> G
     try:
         while True:
             while len(queue) <= config.prefetch and (coming := next(steps, None)) is not None:
-                queue.append(_Step(config, pool, stopped, load, epoch, coming))
+                queue.append(_Step(config, pool, stopped, load, load_many, epoch, coming))
             if not queue:
                 return
             yield queue.popleft().finish()
@@ -74,17 +81,20 @@ class _Step(Generic[T]):
         pool: DaemonPool,
         stopped: threading.Event,
         load: Load[T],
+        load_many: LoadMany[T] | None,
         epoch: int,
         step: int,
     ) -> None:
-        self._config, self._pool, self._stopped, self._load = config, pool, stopped, load
+        self._config, self._pool, self._stopped = config, pool, stopped
+        self._load, self._load_many = load, load_many
         known = config.bad.known
         self._plan = config.planner.draw(epoch, step)
         if config.bad.replaces:
             with contextlib.suppress(RuntimeError):  # which is raised in this step's turn
                 self._plan = config.planner.redraw(self._plan, known)
         self._items: list[T | None] = [None] * len(self._plan.ids)
-        self._at: dict[int, int] = {}  # the row that each slice is at, by its first
+        # rows that each slice is at, by its first row, and the position of the one that is waited for
+        self._at: dict[int, tuple[list[int], Int64[np.ndarray, " one"]]] = {}
         self._futures = self._submit([row for row, sample in enumerate(self._plan.ids.tolist()) if sample not in known])
 
     def finish(self) -> Loaded[T]:
@@ -110,7 +120,7 @@ class _Step(Generic[T]):
     def _wait(self) -> set[Future[dict[int, str]]]:
         done, waiting = wait(self._futures, self._config.timeout)
         if waiting:
-            rows = [self._at.get(self._futures[future], self._futures[future]) for future in waiting]
+            rows = [self._waited_for(self._futures[future]) for future in waiting]
             names = [printable(self._config.source.name(int(self._plan.ids[row]))) for row in rows]
             raise TimeoutError(
                 f"waited {self._config.timeout:g} s for the files of epoch {self._plan.epoch}, step {self._plan.step}; "
@@ -124,15 +134,29 @@ class _Step(Generic[T]):
         slices = [rows[i : i + size] for i in range(0, len(rows), size or 1)]
         return {self._pool.submit(self._load_rows, self._plan, part): part[0] for part in slices}
 
+    def _waited_for(self, first: int) -> int:
+        """The row that the slice is at that begins with row ``first``."""
+        rows, at = self._at.get(first, ([first], np.zeros(1, np.int64)))
+        return rows[int(at[0])]
+
     def _load_rows(self, plan: StepPlan, rows: list[int]) -> dict[int, str]:
         """Load rows in place; returns the samples that turned out bad, with reasons."""
         bad: dict[int, str] = {}
-        for row in rows:
+        for start in range(0, len(rows), AT_ONCE):
+            part, at = rows[start : start + AT_ONCE], np.zeros(1, np.int64)
+            self._at[rows[0]] = part, at
             if self._stopped.is_set():
                 break
-            self._at[rows[0]] = row
-            try:
-                self._items[row] = self._load(plan, row)
-            except BadFile as reason:
-                bad[int(plan.ids[row])] = str(reason)
+            if self._load_many is not None:
+                for row, item in zip(part, self._load_many(plan, part, at), strict=True):
+                    self._items[row] = item
+                part = [row for row in part if self._items[row] is None]
+            for i, row in enumerate(part):
+                if self._stopped.is_set():
+                    break
+                self._at[rows[0]] = part, np.array([i])
+                try:
+                    self._items[row] = self._load(plan, row)
+                except BadFile as reason:
+                    bad[int(plan.ids[row])] = str(reason)
         return bad

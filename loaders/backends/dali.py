@@ -17,19 +17,21 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from pipelines.dali.decode import DecodeError, DecodeOptions, DecodePipeline, EncodedBatch, undecodable
 
 from ..read_ahead import Loaded, read_steps
+from ..sources.label_maps import LabelMaps
 from ..sources.plain import read_pixels, read_plain
+from ..sources.read_many import Buffers, Places, read_many
 from ..step import StepPlan
 from ..worker_thread import close_all
 from .base import BackendConfig, Decoded
 from .decoded import cropped_steps
 from .rows import Pixels, crop_batch, map_of, with_augmentation
 
-_Item: TypeAlias = tuple[bytes, "Pixels | None"]  # an image and its label map
+_Item: TypeAlias = tuple["bytes | UInt8[np.ndarray, ' bytes']", "Pixels | None"]  # an encoded image and its label map
 
 
 class Dali:
@@ -55,6 +57,8 @@ class Dali:
             prefetch=config.prefetch,
             device_id=config.device.index if on_gpu else None,
         )
+        self._places = None if isinstance(config.source, LabelMaps) else getattr(config.source, "places", None)
+        self._buffers = Buffers()
         self._not_for_dali: set[int] = set()  # samples that it failed on
         self._idle: deque[DecodePipeline] = deque()  # kept between epochs: building one allocates the decoder's buffers
 
@@ -66,7 +70,7 @@ class Dali:
             return
         steps = len(config.planner.schedule_of(epoch))
         while step < steps:
-            reader = read_steps(config, epoch, step, self._load)
+            reader = read_steps(config, epoch, step, self._load, None if self._places is None else self._load_many)
             pipeline = self._idle.pop() if self._idle else DecodePipeline(self._options)
             pipeline.start(self._encoded(loaded) for loaded in reader)
             try:
@@ -90,6 +94,18 @@ class Dali:
         images = [one for one in loaded.plan.shown if one.of == "image"]
         (crops, augment), *more = [(one.crops, None if left else one.augment) for one in images]
         return EncodedBatch([data for data, _ in loaded.items], crops, augment, loaded, more)
+
+    def _load_many(self, plan: StepPlan, rows: list[int], at: Int64[np.ndarray, " one"]) -> list[_Item | None]:
+        assert self._places is not None
+        ids = plan.ids[rows]
+        places: Places | None = self._places(ids)
+        if places is None:
+            return [None] * len(rows)
+        images = read_many(places, self._config.source.sizes[ids], self._buffers, at)
+        return [
+            None if data is None or sample in self._not_for_dali else (data, None)
+            for sample, data in zip(ids.tolist(), images, strict=True)
+        ]
 
     def _load(self, plan: StepPlan, row: int) -> _Item:
         sample = int(plan.ids[row])

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from .base import Labels, Opened, Sample
+from .read_many import HasPlaces, Places
 
 _AT_ONCE = 65536
 
@@ -80,3 +82,7 @@ class Selected:
     def read(self, sample: int) -> Sample:
         """What its own source gives."""
         return self._source.read(int(self._indices[sample]))
+
+    def places(self, samples: Int64[np.ndarray, " n"]) -> Places | None:
+        """Where samples lie, if the source says it."""
+        return self._source.places(self._indices[samples]) if isinstance(self._source, HasPlaces) else None

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from .base import Listing
 from .cache import cache_file
 from .folder import as_bytes, read_sizes, stat_of
 from .labels import as_labels
 from .progress import TIMEOUT, Turn, run_with_progress
+from .read_many import Places, whole_files
 from .storage import read_file
 
 _IMAGES = ("file_name", "filename", "file", "path", "image", "image_path")  # the first is the Hugging Face image folder's
@@ -74,6 +76,10 @@ class Files(Listing):
     def read(self, sample: int) -> bytes:
         """The encoded image. Raises ``BadFile`` if it cannot be read, ``OSError`` if its storage cannot."""
         return read_file(self.name(sample))
+
+    def places(self, samples: Int64[np.ndarray, " n"]) -> Places:
+        """Where samples lie."""
+        return whole_files(self.root, self.files, samples)
 
 
 def _absolute(path: str, here: str) -> str:

@@ -26,6 +26,7 @@ from .base import Listing
 from .cache import cache_file, locked, read_cache, version_of, write_cache
 from .headers import Size, image_size
 from .progress import TIMEOUT, Turn, run_with_progress
+from .read_many import Places, whole_files
 from .splits import refuse_splits
 from .storage import open_regular, read_file, retried
 
@@ -76,6 +77,10 @@ class Folder(Listing):
     def read(self, sample: int) -> bytes:
         """The encoded image. Raises ``BadFile`` if it cannot be read, ``OSError`` if its storage cannot."""
         return read_file(self.name(sample))
+
+    def places(self, samples: Int64[np.ndarray, " n"]) -> Places:
+        """Where samples lie."""
+        return whole_files(self.root, self.files, samples)
 
 
 def _list_classes(root: str, classes: tuple[str, ...], timeout: float) -> list[tuple[np.ndarray, _Stats]]:

@@ -23,6 +23,7 @@ from .cache import cache_file, locked, read_cache, write_cache
 from .headers import Size, image_size
 from .labels import as_labels
 from .progress import Turn, run_with_progress
+from .read_many import HasPlaces, Places
 
 _log = logging.getLogger("mixstage")
 _MEMBERS = ("read", "name", "labels", "classes", "sizes", "digest")
@@ -90,6 +91,10 @@ class Examined:
     def read(self, sample: int) -> Sample:
         """What the source gives."""
         return self.source.read(sample)
+
+    def places(self, samples: Int64[np.ndarray, " n"]) -> Places | None:
+        """Where samples lie, if the source says it."""
+        return self.source.places(samples) if isinstance(self.source, HasPlaces) else None
 
 
 def _read_sizes(

@@ -30,6 +30,7 @@ from .cache import cache_file, locked, read_cache, write_cache
 from .headers import Size, image_size
 from .labels import as_labels, distinct
 from .progress import Turn, run_with_progress
+from .read_many import Places
 from .remote import RemoteShards, is_address
 from .storage import open_regular, retried
 
@@ -91,6 +92,18 @@ class Packed(Listing):
         """The encoded image. Raises ``BadFile`` if it cannot be read, ``OSError`` if its storage cannot."""
         return retried(self.name(sample), self._read, *self.members[sample].tolist())
 
+    def places(self, samples: Int64[np.ndarray, " n"]) -> Places | None:
+        """Where samples lie; None where they have to be fetched, are made of what lies there, or cannot be opened."""
+        if self._remote is not None or type(self).decode is not Packed.decode:
+            return None
+        shards, offset, length = np.ascontiguousarray(self.members[samples, :3].T)
+        try:
+            held = [self._open(shard) for shard in shards.tolist()]
+        except (BadFile, OSError):  # which ``read`` raises of each
+            return None
+        files = np.array([shard.descriptor for shard in held], np.int32)
+        return Places(b"", np.zeros(len(files), "S1"), files, offset, length, held)
+
     def decode(self, data: bytes, *place: int) -> bytes:
         """The image in what lies at a place. Raises ``BadFile``."""
         return data
@@ -124,15 +137,15 @@ class _Shard:
     """An open shard; closed when nobody reads from it any more."""
 
     def __init__(self, path: str) -> None:
-        self._file = -1
-        self._file = open_regular(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = -1
+        self.descriptor = open_regular(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._file, length, offset)
+        return os.pread(self.descriptor, length, offset)
 
     def __del__(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
 
 @dataclass(frozen=True, eq=False)

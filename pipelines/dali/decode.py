@@ -38,7 +38,7 @@ class EncodedBatch:
     multiple of the images' rows, the first crop of every image, then the second.
     """
 
-    images: Sequence[bytes]
+    images: Sequence[bytes | UInt8[np.ndarray, " bytes"]]
     crops: CropPlan
     augment: AugmentPlan | None
     origin: Any
@@ -208,7 +208,7 @@ def _finished(images: Any, rest: Sequence[Any], spill: bool) -> Any:
     return fn.flip(resized, horizontal=rest[2], vertical=rest[3])
 
 
-def undecodable(images: Sequence[bytes], device_id: int | None) -> list[int]:
+def undecodable(images: Sequence[bytes | UInt8[np.ndarray, " bytes"]], device_id: int | None) -> list[int]:
     """The positions of the images that DALI does not decode, tried one by one in a pipeline of their own."""
     from nvidia import dali
     from nvidia.dali import fn

@@ -95,7 +95,9 @@ FAULTS = (
     Fault("fast decoding: one side that is large enough will do", "pipelines/scaled_decode.py", "_LEAST) and wide >=", "_LEAST) or wide >=", FAST),
     Fault("fast decoding: margins are of the image", "pipelines/scaled_decode.py", "crops.size[0] - top - bottom", "crops.size[0]", FAST),
     Fault("fast decoding: a window keeps its size", "pipelines/scaled_decode.py", "windows=crops.windows / scale", "windows=crops.windows", FAST),
-    Fault("JPEG: tables are taken for frames", "pipelines/jpeg.py", "frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, 0xCC}", "frozenset(range(0xC0, 0xD0))", JPEG),
-    Fault("JPEG: fill bytes are plain", "pipelines/jpeg.py", "if start != at + 4:", "if False:", JPEG),
-    Fault("JPEG: some components are missing", "pipelines/jpeg.py", "data[start] == data[frame + 5] and ", "", JPEG),
+    Fault("JPEG: tables are taken for frames", "pipelines/jpeg_markers.py", " and marker != _DHT and marker != _JPG and marker != _DAC", "", JPEG),
+    Fault("JPEG: fill bytes are plain", "pipelines/jpeg_markers.py", "marker < 0 or start != at + 4", "marker < 0", JPEG),
+    Fault("JPEG: some components are missing", "pipelines/jpeg_markers.py", "data[start] == data[frame + 5] and ", "", JPEG),
+    Fault("JPEG: no end is needed", "pipelines/jpeg_markers.py", "data[start] == data[frame + 5] and _has_end(data, at)", "data[start] == data[frame + 5]", JPEG),
+    Fault("JPEG: any number of scans", "pipelines/jpeg_markers.py", "for _ in range(_MOST_SCANS):", "for _ in range(10**6):", JPEG),
 )  # fmt: skip

@@ -12,6 +12,7 @@ BAD = (f"{_PLACE}test_contract.py::test_a_bad_sample_is_named_and_another_takes_
 TRUNCATED, TAR, MAC = ((f"{_PLACE}test_{name}.py",) for name in ("truncated", "tar", "tar_damage"))
 FOLDER, CACHE, FILES, HUB = ((f"{_PLACE}test_{name}.py",) for name in ("folder", "cache", "files", "hub"))
 OPENED, STORAGE, TORCH, ARRAYS = ((f"{_PLACE}test_{name}.py",) for name in ("opened", "storage", "torch_dataset", "arrays"))
+MANY = (f"{_PLACE}test_read_many.py",)
 ROWS, MAPS, CROPS = ("pipelines/test_crop_arrays.py",), (f"{_PLACE}test_label_maps.py",), ("loaders/test_multi_crop.py",)
 
 # one line a fault
@@ -68,4 +69,13 @@ FAULTS = (
     Fault("label maps: what is erased loses its classes", "loaders/segmentation.py", "np.isin(augment.op, [int(op) for op in WARPS])", "augment.op != Op.KEEP", MAPS),
     Fault("label maps: numbers of one byte", "loaders/sources/label_maps.py", "classes >> _BITS", "0 * classes", MAPS),
     Fault("label maps: pixels without a class are of class 0", "loaders/sources/label_maps.py", "valid * 255", "valid * 0 + 255", MAPS),
+    Fault("many files: one of another size is good", "loaders/sources/read_files.py", "(sizes[i, 0] == h and sizes[i, 1] == w)", "(sizes[i, 0] == h or sizes[i, 1] == w or True)", MANY),
+    Fault("many files: an end of the name before is left", "loaders/sources/read_files.py", "path[len(prefix) : len(prefix) + width] = names[i]", "path[len(prefix) : len(prefix) + np.count_nonzero(names[i])] = names[i][: np.count_nonzero(names[i])]", MANY),
+    Fault("many files: descriptors are left open", "loaders/sources/read_files.py", "                _close(file)", "                pass", MANY),
+    Fault("many files: shards are closed", "loaders/sources/read_files.py", "            if files[i] < 0:\n                _close(file)", "            _close(file)", MANY),
+    Fault("many files: pieces from the beginning", "loaders/sources/read_files.py", "offset[i] + got)", "got)", MANY),
+    Fault("many files: what does not fit is left out", "loaders/sources/read_many.py", "while len(images) < n:", "for _ in range(1):", MANY),
+    Fault("many files: memory is given again at once", "loaders/sources/read_many.py", "finalize(given, self._idle.append, memory).atexit = False", "self._idle.append(memory)", MANY),
+    Fault("many files: of a zip too, as it is packed", "loaders/sources/packed.py", " or type(self).decode is not Packed.decode", "", MANY),
+    Fault("DALI: file by file", "loaders/backends/dali.py", "None if self._places is None else self._load_many", "None", MANY),
 )  # fmt: skip
