@@ -1,6 +1,7 @@
 """The tests that need a device, in one pytest of as many processes as there is room for.
 
-What passed is counted as it is said, and the whole output lies in ``tests-gpu.log`` beside the table.
+What passed is counted as it is said. The whole output lies in ``tests-gpu.log`` beside the table, and why a test failed is
+there as soon as it has.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .run import Reports, Run
 
 ROOT = Path(__file__).parents[2]
 _WITHOUT = ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # which warns of processes side by side
-COMMAND = ["-m", "pytest", "-v", "-m", "gpu", *_WITHOUT]
+COMMAND = ["-m", "pytest", "-v", "-m", "gpu", "-p", "benchmarks.device.failures", *_WITHOUT]
 _OUTCOMES = r"(?P<outcome>PASSED|FAILED|ERROR|SKIPPED)"
 _TEST = r"(?P<file>tests/\S+?\.py)::(?P<test>.+?)"
 _LINES = (  # of processes side by side, and of one alone; the summary at the end repeats what these say

@@ -1,6 +1,6 @@
 """Where the processor time of an image goes: each stage of this package's loader, and whole loaders, with one thread.
 
-    draw and plan  ->  read  ->  header  ->  decode of the crop  ->  resize  ->  mix, normalise     (augment, if asked for)
+    draw and plan  ->  read and check  ->  decode of the crop  ->  resize  ->  mix, normalise     (augment, if asked for)
 
 The stages are the loader's own functions, called one after the other on whole batches, with a clock of the processor between
 them: what waits costs nothing, what other threads do counts. The limit is DALI's decoder on just the crops, which no loader
@@ -29,11 +29,12 @@ from mixops.augment.composition import IMAGENET_MEAN, IMAGENET_STD, as_augmentat
 from mixops.augment.crop_plan import CropPlan
 from pipelines import pillow
 from pipelines.crop_rows import already_cut, crop_rows
-from pipelines.jpeg import plain_size
 
 from ..backends.base import is_installed
 from ..cli.convert import convert
 from ..image_loader import ImageLoader
+from ..sources.folder import Folder
+from ..sources.read_many import Buffers, read_many
 from ..sources.registry import open_source
 from . import peers
 from .epoch_timing import Open, count_batches
@@ -42,7 +43,7 @@ from .peers import Setting
 from .pipeline_table import MIXED, table
 
 LIMIT, OTHERS = "decode of the crop (DALI): the limit", "decode of other formats (Pillow)"
-STAGES = ("draw and plan", "read", "header", LIMIT, OTHERS, "resize", "mix, normalise (HMix)")
+STAGES = ("draw and plan", "read and check", LIMIT, OTHERS, "resize", "mix, normalise (HMix)")
 AUGMENT = "augment, if asked for (TrivialAugmentWide)"
 ALL = "all stages, without augment"
 _MOST = 1024  # images of a round
@@ -105,6 +106,8 @@ class Walk:
             setting.folder, backend="dali", batch_size=setting.batch_size, size=setting.size, mixer=HMix(), device="cpu",
             num_threads=1,
         )  # fmt: skip
+        assert isinstance(self._loader.dataset, Folder)
+        self._dataset, self._buffers = self._loader.dataset, Buffers()
         self._decoder = CropDecoder(setting.batch_size)
         self._augmentation = as_augmentation(TrivialAugmentWide())
         self._labels = torch.from_numpy(self._loader.dataset.labels)
@@ -121,24 +124,22 @@ class Walk:
         self.rounds.append(laps)
         return sum(laps[name] for name in STAGES)
 
-    def read(self, sample: int) -> Any:
-        """A file."""
-        return self._loader.dataset.read(sample)
+    def read(self, samples: np.ndarray) -> list[UInt8[np.ndarray, " bytes"] | None]:
+        """Plain JPEG files, None for others."""
+        sizes = self._dataset.sizes[samples]
+        return read_many(self._dataset.places(samples), sizes, self._buffers, np.zeros(1, np.int64))
 
     def _step(self, epoch: int, step: int) -> None:
         self._at = _clock()
         plan = self._loader.draw(epoch, step)
         self._lap("draw and plan")
-        data = [self.read(sample) for sample in plan.ids.tolist()]
-        self._lap("read")
-        plain = [plain_size(each) is not None for each in data]
-        self._lap("header")
-        crops = self._decoder.decode(
-            [each for each, good in zip(data, plain, strict=True) if good], plan.crops, np.array(plain)
-        )
+        data = self.read(plan.ids)
+        self._lap("read and check")
+        plain = [each is not None for each in data]
+        crops = self._decoder.decode([each for each in data if each is not None], plan.crops, np.array(plain))
         self._lap(LIMIT)
-        rows = iter(crops)
-        images = [next(rows) if good else _other(data[i], plan.crops, i) for i, good in enumerate(plain)]
+        rows, ids = iter(crops), plan.ids.tolist()
+        images = [next(rows) if good else _other(self._dataset.read(ids[i]), plan.crops, i) for i, good in enumerate(plain)]
         self._lap(OTHERS)
         batch = torch.from_numpy(crop_rows(images, already_cut(plan.crops)))
         self._lap("resize")
@@ -180,12 +181,14 @@ class CropDecoder:
         self._pipe = graph()
         self._pipe.build()
 
-    def decode(self, data: list[bytes], crops: CropPlan, rows: np.ndarray) -> list[UInt8[np.ndarray, "h w 3"]]:
+    def decode(
+        self, data: list[UInt8[np.ndarray, " bytes"]], crops: CropPlan, rows: np.ndarray
+    ) -> list[UInt8[np.ndarray, "h w 3"]]:
         """The windows of those ``rows`` of ``crops``, whose files are ``data``; DALI's memory, until the next call."""
         if not data:
             return []
         windows = crops.windows[rows].astype(np.int32)
-        self._pipe.feed_input("data", [np.frombuffer(each, np.uint8) for each in data])
+        self._pipe.feed_input("data", data)
         self._pipe.feed_input("start", np.ascontiguousarray(windows[:, :2]))
         self._pipe.feed_input("shape", np.ascontiguousarray(windows[:, 2:]))
         (images,) = self._pipe.run()

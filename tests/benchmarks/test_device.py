@@ -75,6 +75,15 @@ def test_right(results: Path) -> None:
     )
 
 
+def test_why_a_test_failed_is_said_at_once(tmp_path: Path) -> None:
+    """Before the summary, which a run that is cut off has not."""
+    (tmp_path / "test_one.py").write_text("def test_one():\n    assert 6 * 7 == 41\n")
+    command = [sys.executable, "-m", "pytest", "-p", "benchmarks.device.failures", "-p", "no:cacheprovider", "-v", "-n", "1"]
+    done = subprocess.run([*command, tmp_path / "test_one.py"], cwd=ROOT, capture_output=True, text=True)
+    told = done.stdout.partition("FAILURES ==")[0]
+    assert "test_one.py::test_one failed:" in told and "assert (6 * 7) == 41" in told
+
+
 def test_kernels(results: Path) -> None:
     found = table(results, Part.KERNELS, "kernels-cuda")
     rows = found["rows"]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 import torch
 from support import reference
 from support.checks import CASES
+from support.waiting import never_waiting
 
 from loaders import ImageLoader
 from mixops import (
@@ -47,19 +45,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:torch._inductor"),
 ]
 NORMAL = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-
-
-@contextmanager
-def never_waiting() -> Iterator[None]:
-    """Any call of torch that makes the host wait for the device raises."""
-    torch.cuda.synchronize()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the mode is a prototype
-            torch.cuda.set_sync_debug_mode("error")
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def some_bytes(*shape: int) -> torch.Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.images import make_jpeg_folder
+from support.waiting import never_waiting
 
 from loaders import ImageLoader
 from loaders.backends.base import BackendConfig, Decoded, find_backend
@@ -113,10 +114,6 @@ def test_a_device_is_not_waited_for(jpeg_folder) -> None:
     options = OPTIONS | {"device": "cuda", "crop": None, "mixer": CutMix()}
     with ImageLoader(jpeg_folder, backend="dali", **options) as one:
         list(one)
-        torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with never_waiting():
             for images, _ in one:
                 images.mean()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
