@@ -56,9 +56,10 @@ def relaxations(device: str, sides: Sequence[int], b: int, sweeps: int) -> list[
 def auctions(device: str, sides: Sequence[int], p: int) -> list[str]:
     """The cases in which the kernel's places are not those of torch's operations."""
     found = []
-    for n, share in product(sides, (0.5, 1.0)):
+    for n, share, wanted in product(sides, (0.5, 1.0), (1, 40)):
         generator = torch.Generator().manual_seed(n)
         saliency = torch.rand(p, n * n, generator=generator).pow_(3)
+        saliency[:, n // 2] *= wanted  # a block that all places want changes its owner
         saliency /= saliency.sum(1, keepdim=True)
         visible = torch.rand(p, n * n, generator=generator) < share
         expected = transport.auction(saliency, visible, 0.8)
@@ -68,7 +69,7 @@ def auctions(device: str, sides: Sequence[int], p: int) -> list[str]:
         raised = transport.AUCTION_RAISE / n**2
         got = auction(saliency.to(device), visible.to(device), cost.to(device), reach, raised, 4096).cpu()
         if not torch.equal(got, expected):
-            found.append(f"{n} {share}: {int((got != expected).sum())}")
+            found.append(f"{n} {share} {wanted}: {int((got != expected).sum())}")
     return found
 
 
