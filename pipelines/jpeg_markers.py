@@ -56,7 +56,7 @@ def find_plain(data: UInt8[np.ndarray, " n"]) -> tuple[int, int]:
             if _is(data, start, (0x41, 0x64, 0x6F, 0x62, 0x65)):  # Adobe
                 if start + _ADOBE_TRANSFORM >= len(data):
                     return nothing
-                transform = int(data[start + _ADOBE_TRANSFORM])
+                transform = np.int64(data[start + _ADOBE_TRANSFORM])
         elif marker in (_SOF0, _SOF2) and frame < 0:
             frame, progressive = start, marker == _SOF2
         elif marker != _SOS and not _is_table(marker) and not 0xE0 <= marker < 0xF0:
@@ -91,8 +91,8 @@ def _segment(data, at):
         at += 1
     if at + 3 >= n:
         return _CUT, 0, 0
-    marker = int(data[at + 1])
-    length = int(data[at + 2]) << 8 | int(data[at + 3])
+    marker = np.int64(data[at + 1])
+    length = np.int64(data[at + 2]) << 8 | np.int64(data[at + 3])
     if marker < 0xC0 or _RST0 <= marker <= _EOI or length < 2:
         return _END, 0, 0
     return marker, at + 4, at + 2 + length
@@ -100,8 +100,8 @@ def _segment(data, at):
 
 @njit(**INNER)
 def _size(data, frame):
-    height = int(data[frame + 1]) << 8 | int(data[frame + 2])
-    return height, int(data[frame + 3]) << 8 | int(data[frame + 4])
+    height = np.int64(data[frame + 1]) << 8 | np.int64(data[frame + 2])
+    return height, np.int64(data[frame + 3]) << 8 | np.int64(data[frame + 4])
 
 
 @njit(**INNER)
@@ -126,8 +126,8 @@ def _is_usual(data, frame, jfif, transform):
     if frame + 5 >= len(data):
         return False
     height, width = _size(data, frame)
-    components = int(data[frame + 5])
-    length = int(data[frame - 2]) << 8 | int(data[frame - 1])
+    components = np.int64(data[frame + 5])
+    length = np.int64(data[frame - 2]) << 8 | np.int64(data[frame - 1])
     if data[frame] != 8 or height == 0 or width == 0 or length != 8 + 3 * components:
         return False
     if frame + 6 + 3 * components > len(data):

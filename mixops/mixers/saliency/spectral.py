@@ -47,12 +47,14 @@ def spectral_map(images: Any) -> Float32[Tensor, "b gh gw"]:
     x = check_array("images", images)
     if x.ndim != 4:
         raise ValueError(f"images must have shape (b, c, h, w), got {tuple(x.shape)}")
-    grey = thumbnails(x, SIDE).mean(1, dtype=torch.float32)
-    blurs = _blurs(*grey.shape[1:])
-    if grey.device.type != "cpu":
-        return _residual(grey, torch, torch.fft, *(to_device(blur, grey.device) for blur in blurs))
+    small = thumbnails(x, SIDE)
+    blurs = _blurs(*small.shape[2:])
+    if small.device.type != "cpu":
+        grey = small.mean(1, dtype=torch.float32)
+        return _residual(grey, torch, torch.fft, *(to_device(blur, small.device) for blur in blurs))
     # by NumPy: torch would wake its OpenMP threads for a few thousand values, and these spin where a decoder works
-    return torch.from_numpy(_residual(grey.numpy(), np, scipy.fft, *blurs).astype(np.float32, copy=False))
+    found = _residual(small.numpy().mean(1, dtype=np.float32), np, scipy.fft, *blurs)
+    return torch.from_numpy(found.astype(np.float32, copy=False))
 
 
 def _residual(grey: Any, xp: Any, fft: Any, over_rows: Any, over_columns: Any) -> Any:

@@ -65,7 +65,8 @@ def cases():
             if dtype == torch.uint8 and source != torch.uint8:
                 continue
             images = (levels if source == torch.uint8 else levels / 255).contiguous(memory_format=layout)
-            options = {} if dtype == torch.uint8 else {"mean": [0.45] * c, "std": [0.25] * c, "dtype": dtype}
+            colours = {"mean": [0.45 + i / 40 for i in range(c)], "std": [0.25 + i / 40 for i in range(c)], "dtype": dtype}
+            options = {} if dtype == torch.uint8 else colours
             out = torch.full((2 * b, c, h, w), 77, dtype=dtype).contiguous(memory_format=result)
             yield images, plan, options, out
 
@@ -143,23 +144,46 @@ def test_the_compiled_cuda_kernels_are_the_reference(kernel, dense):
     from mixops.kernels.blend import launch, launch_several
 
     formats = dict(zip(("NCHW", "NHWC"), FORMATS, strict=True))
-    plan = hand_made(3, 2, 3, 9, 8, dense=dense)
+    plan, colours = hand_made(3, 2, 3, 9, 8, dense=dense), {"mean": [0.4, 0.5, 0.2], "std": [0.3, 0.2, 0.4]}
     levels = torch.randint(0, 256, (3, 3, 9, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     only = {kernel: Emulated(launch_several._KERNELS[kernel], 90)}
     for layout, source, result, dtype in COMPILED[kernel]:
         images = (levels if source == torch.uint8 else levels / 255).contiguous(memory_format=formats[layout])
         out = torch.full((6, 3, 9, 8), 77, dtype=dtype).contiguous(memory_format=formats[result])
-        options = {} if dtype == torch.uint8 else {"mean": 0.4, "std": 0.3, "dtype": dtype}
+        options = {} if dtype == torch.uint8 else colours | {"dtype": dtype}
         with (
             mock.patch.object(launch_several, "_KERNELS", only),
             mock.patch.object(launch_several, "_INTERPRETED", 128),
             mock.patch.dict(launch._KERNELS, {name: Emulated(kernel, 90) for name, kernel in launch._KERNELS.items()}),
         ):
             mix_images(images, plan, backend="triton", out=out, **options)
-        expected = reference.mix_images(images.numpy(), plan, *([[0.4], [0.3]] if options else []))
+        expected = reference.mix_images(images.numpy(), plan, *(colours.values() if options else ()))
         bound = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2.0**-7, torch.uint8: 0.501}[dtype]
         error = np.abs(out.double().numpy() - expected)
         assert (error <= bound * (1 if dtype == torch.uint8 else np.maximum(1, np.abs(expected)))).all()
+
+
+@pytest.mark.parametrize("layouts", [("NCHW", "NCHW"), ("NHWC", "NCHW")], ids=["chunks", "pixels"])
+def test_what_has_no_share_takes_no_part_in_compiled_cuda_kernels(layouts):
+    pytest.importorskip("triton")
+    from support.emulated import Emulated
+
+    from mixops.kernels.blend import launch, launch_several
+
+    plan, images = hand_made(4, 2, 3, 4, 4, dense=False, seed=3), torch.rand(4, 3, 4, 4)
+    images[1] = float("inf")
+    formats = dict(zip(("NCHW", "NHWC"), FORMATS, strict=True))
+    kernels = {name: Emulated(kernel, 90) for name, kernel in launch_several._KERNELS.items()}
+    out = torch.empty(8, 3, 4, 4).contiguous(memory_format=formats[layouts[1]])
+    with (
+        mock.patch.object(launch_several, "_KERNELS", kernels),
+        mock.patch.object(launch_several, "_INTERPRETED", 128),
+        mock.patch.dict(launch._KERNELS, {name: Emulated(kernel, 90) for name, kernel in launch._KERNELS.items()}),
+    ):
+        mix_images(images.contiguous(memory_format=formats[layouts[0]]), plan, backend="triton", out=out)
+    hidden = torch.from_numpy((np.where((plan.sources == 1)[:, None], plan.weights, 0).sum(2) == 0).reshape(-1))
+    assert (torch.isfinite(out).flatten(1).all(1) == hidden).all() and hidden.any() and not hidden.all()
+    torch.testing.assert_close(out[hidden], mix_images(images, plan)[hidden])
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 4, 9), (5, 2, 3, 4, 5)])
