@@ -44,7 +44,7 @@ def find_plain(data: UInt8[np.ndarray, " n"]) -> tuple[int, int]:
     nothing = 0, 0
     if not _begins(data):
         return nothing
-    at, frame, progressive, jfif, transform = 2, -1, False, False, -1
+    at, frame, progressive, jfif, transform = 2, -1, False, False, np.int64(-1)
     tables, huffman = False, False
     while True:
         marker, start, end = _segment(data, at)
