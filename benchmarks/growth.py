@@ -221,23 +221,24 @@ def main(
     if child_arguments:
         print(json.dumps(child(*json.loads(child_arguments))))
         return
-    rows = []
+    rows: list[list[Any]] = []
     cases = [(count, True) for count in sizes or SIZES] + [(files, False)] * (files > 0)
+    notes = [
+        f"A process each, batches of {BATCH}. Memory is the process's own, beyond the imports; a name has {BYTES} bytes. "
+        "Made-up files have no disk, and their batches are plans; real ones are decoded, and lie in the system's memory.",
+    ]
+    told = conditions(["pillow"])
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for count, sparse in progress.track(cases, description="growth"):
             with tempfile.TemporaryDirectory() as scratch:
                 if not sparse:
                     write_files(Path(scratch, "files"), count)
                 rows.append(row(Path(scratch, "files"), count, sparse, count <= most_ranks))
-    notes = [
-        f"A process each, batches of {BATCH}. Memory is the process's own, beyond the imports; a name has {BYTES} bytes. "
-        "Made-up files have no disk, and their batches are plans; real ones are decoded, and lie in the system's memory.",
-    ]
-    report = Report("Growth: a loader over the number of its files", COLUMNS, rows, conditions(["pillow"]), notes)
+            report = Report("Growth: a loader over the number of its files", COLUMNS, list(rows), told, notes)
+            if save is not None:  # as it comes: all of it takes a quarter of an hour
+                report.save(save, "growth-cpu")
+                plot(rows, save / "growth-cpu.png")
     report.show()
-    if save is not None:
-        report.save(save, "growth-cpu")
-        plot(rows, save / "growth-cpu.png")
 
 
 if __name__ == "__main__":
