@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,23 @@ def test_the_dali_backend_asks_for_no_single_file(folder: Path, tmp_path: Path, 
         expected = batches()
     monkeypatch.setattr(dali, "read_plain", lambda *_: pytest.fail("a file was read by itself"))
     assert all(map(torch.equal, batches(), expected))
+
+
+def test_the_file_that_is_waited_for_is_named(folder: Path, monkeypatch) -> None:
+    pytest.importorskip("nvidia.dali")
+    gate = threading.Event()
+
+    def hang(places: Places, sizes: np.ndarray, buffers: Buffers, at: np.ndarray) -> list[None]:
+        at[0] = 2
+        gate.wait(300)
+        return [None] * len(places.names)
+
+    monkeypatch.setattr(dali, "read_many", hang)
+    options = {"batch_size": 8, "size": 24, "device": "cpu", "num_threads": 1, "timeout": 0.5, "shuffle": False}
+    one = ImageLoader(folder, backend="dali", **options)
+    try:
+        with pytest.raises(TimeoutError, match=r"waited 0.5 s for (step 0 of epoch 0|the files.*slow is .*/00004.jpg)"):
+            next(iter(one))
+    finally:
+        gate.set()
+        one.close()
