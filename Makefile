@@ -16,10 +16,11 @@ test: .venv/dev .venv/ffcv
 
 # what changes most often, under a minute on two cores: mathematics, plans, arguments, schedules, states
 quick: .venv/dev
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 tests/test_faults.py tests/mixops tests/loaders/test_[adfops]*.py \
-	  tests/loaders/test_s[cit]*.py $(addprefix --ignore=tests/mixops/,kernels apply/test_not_finite.py augment/test_laws_timm.py \
-	  embedding mixers/test_contract.py mixers/test_puzzle.py mixers/test_registry.py test_call.py test_theory.py \
-	  test_inputs.py test_signatures.py test_cuda.py)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n 2 tests/test_faults.py tests/mixops tests/loaders/test_[adfp]*.py \
+	  tests/loaders/test_s[ct]*.py $(addprefix --ignore=tests/mixops/,kernels apply/test_not_finite.py augment/test_laws_timm.py \
+	  embedding mixers/test_co_mixup.py mixers/test_contract.py mixers/test_gradient_saliency.py mixers/test_needs.py \
+	  mixers/test_puzzle.py mixers/test_registry.py mixers/test_several.py runtime/test_jit.py pairing/test_matching.py \
+	  test_call.py test_theory.py test_inputs.py test_measures.py test_signatures.py test_cuda.py)
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
