@@ -22,9 +22,8 @@ from jaxtyping import Int64, UInt8
 from pipelines.dali.decode import DecodeError, DecodeOptions, DecodePipeline, EncodedBatch, undecodable
 
 from ..read_ahead import Loaded, read_steps
-from ..sources.label_maps import LabelMaps
 from ..sources.plain import read_pixels, read_plain
-from ..sources.read_many import Buffers, Places, read_many
+from ..sources.read_many import Buffers, HasPlaces, read_many
 from ..step import StepPlan
 from ..worker_thread import close_all
 from .base import BackendConfig, Decoded
@@ -57,7 +56,7 @@ class Dali:
             prefetch=config.prefetch,
             device_id=config.device.index if on_gpu else None,
         )
-        self._places = None if isinstance(config.source, LabelMaps) else getattr(config.source, "places", None)
+        self._places = config.source.places if isinstance(config.source, HasPlaces) else None  # not of label maps
         self._buffers = Buffers()
         self._not_for_dali: set[int] = set()  # samples that it failed on
         self._idle: deque[DecodePipeline] = deque()  # kept between epochs: building one allocates the decoder's buffers
@@ -98,8 +97,7 @@ class Dali:
     def _load_many(self, plan: StepPlan, rows: list[int], at: Int64[np.ndarray, " one"]) -> list[_Item | None]:
         assert self._places is not None
         ids = plan.ids[rows]
-        places: Places | None = self._places(ids)
-        if places is None:
+        if (places := self._places(ids)) is None:
             return [None] * len(rows)
         images = read_many(places, self._config.source.sizes[ids], self._buffers, at)
         return [

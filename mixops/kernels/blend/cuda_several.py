@@ -40,12 +40,18 @@ def _number(values, VECTOR: tl.constexpr):
 
 
 @triton.jit
-def _add(value, m, x, BYTES: tl.constexpr):
-    """``value + m * x``, what has no share left out."""
-    if BYTES:
-        value += m * x
-    else:
-        value += tl.where(m == 0.0, 0.0, m * x)
+def _sum(found, shares, masks, output, pixel, area, ok, S: tl.constexpr, DENSE: tl.constexpr, NUMBERS: tl.constexpr):
+    """M_1 x_1 + M_2 x_2 + ... of one output; what has no share is left out, but where all x are ``NUMBERS``."""
+    value = tl.zeros(found[0].shape, tl.float32)
+    for s in tl.static_range(S):
+        if DENSE:
+            m = tl.load(masks + (output * S + s) * area + pixel, mask=ok, other=0.0)
+        else:
+            m = tl.load(shares + output * S + s)
+        if NUMBERS:
+            value += m * found[s]
+        else:
+            value += tl.where(m == 0.0, 0.0, m * found[s])
     return value
 
 
@@ -82,13 +88,7 @@ def gather_chunks(
         found += (_number(loaded[s], VECTOR),)
     for k in tl.static_range(K):
         output = b * K + k
-        value = tl.zeros((BLOCK, VECTOR), tl.float32)
-        for s in tl.static_range(S):
-            if DENSE:
-                m = tl.load(masks + (output * S + s) * area + pixel, mask=ok, other=0.0)
-            else:
-                m = tl.load(shares + output * S + s)
-            value = _add(value, m, found[s], HAS_BYTES)
+        value = _sum(found, shares, masks, output, pixel, area, ok, S, DENSE, HAS_BYTES)
         if AFFINE:
             value = value * factor + offset
         tl.store(out + output * count * VECTOR + element, _cast(value, out, BYTES), mask=ok)
@@ -114,13 +114,7 @@ def gather_planes(
             found += (_channel(loaded[s], c),)
         for k in tl.static_range(K):
             output = b * K + k
-            value = tl.zeros((BLOCK, 4), tl.float32)
-            for s in tl.static_range(S):
-                if DENSE:
-                    m = tl.load(masks + (output * S + s) * count * 4 + pixel, mask=ok, other=0.0)
-                else:
-                    m = tl.load(shares + output * S + s)
-                value += m * found[s]
+            value = _sum(found, shares, masks, output, pixel, count * 4, ok, S, DENSE, True)
             if AFFINE:
                 value = value * tl.load(scale + c) + tl.load(bias + c)
             tl.store(out + (output * 3 + c) * count * 4 + pixel, _cast(value, out, BYTES), mask=ok)
@@ -144,13 +138,7 @@ def gather_pixels(
             found += (tl.load(images + row * size + pixel * pixel_in + c * channel_in, mask=ok, other=0).to(tl.float32),)
         for k in tl.static_range(K):
             output = b * K + k
-            value = tl.zeros((BLOCK,), tl.float32)
-            for s in tl.static_range(S):
-                if DENSE:
-                    m = tl.load(masks + (output * S + s) * area + pixel, mask=ok, other=0.0)
-                else:
-                    m = tl.load(shares + output * S + s)
-                value = _add(value, m, found[s], HAS_BYTES)
+            value = _sum(found, shares, masks, output, pixel, area, ok, S, DENSE, HAS_BYTES)
             if AFFINE:
                 value = value * tl.load(scale + c) + tl.load(bias + c)
             tl.store(out + output * size + pixel * pixel_out + c * channel_out, _cast(value, out, BYTES), mask=ok)
