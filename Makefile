@@ -6,13 +6,17 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint con
 unexport PYTHONDONTWRITEBYTECODE
 FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
 
-.PHONY: demo test quick check docs wheels constraints gpu soak mutants docs-check format clean
+.PHONY: demo test nightly quick check docs wheels constraints gpu soak mutants docs-check format clean
 
 demo: .venv/base
 	$(BIN)/mixstage demo
 
 test: .venv/dev .venv/ffcv
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# and what takes half of the time and seldom fails alone: whole sweeps, interpreted kernels, bounds checks, dry runs of benchmarks
+nightly: .venv/dev .venv/ffcv
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # what changes most often, under a minute on two cores: mathematics, plans, arguments, schedules, states
 quick: .venv/dev
@@ -26,7 +30,7 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_imports.py
+	$(BIN)/python -m pytest -q tests/test_imports.py -k "not loads_no_backend"
 
 # the site of docs/, in site/: open site/index.html, no server needed
 docs: .venv/dev

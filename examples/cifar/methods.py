@@ -36,6 +36,7 @@ from mixstage.mixops import (
 from mixstage.mixops.key import Stream
 from mixstage.mixops.mixers.base import Mixer
 
+from .data import STD
 from .networks import PreActResNet
 
 Step = Callable[[Tensor, Tensor, Key], Tensor]
@@ -79,7 +80,7 @@ def plain(net: PreActResNet, smoothing: float) -> Step:
 
 def puzzle(interpolations: int) -> Callable[[PreActResNet, EmaTeacher], Step]:
     """Images that puzzle-mix has mixed by the net's own saliency."""
-    mixer = PuzzleMix(1.0, interpolations=interpolations)
+    mixer = PuzzleMix(1.0, interpolations=interpolations, std=STD)
 
     def make(net: PreActResNet, teacher: EmaTeacher) -> Step:
         def step(images: Tensor, labels: Tensor, key: Key) -> Tensor:

@@ -64,6 +64,7 @@ def table(results: Path, part: Part, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.nightly
 def test_right(results: Path) -> None:
     found = table(results, Part.RIGHT, "tests-gpu")
     (row,) = found["rows"]
@@ -84,6 +85,7 @@ def test_why_a_test_failed_is_said_at_once(tmp_path: Path) -> None:
     assert "test_one.py::test_one failed:" in told and "assert (6 * 7) == 41" in told
 
 
+@pytest.mark.nightly
 def test_kernels(results: Path) -> None:
     found = table(results, Part.KERNELS, "kernels-cuda")
     rows = found["rows"]
@@ -107,6 +109,7 @@ def test_kernels(results: Path) -> None:
     assert all(row[column]["median"] > 0 for row in rows for column in ("GPU µs", "call µs", "host µs"))
 
 
+@pytest.mark.nightly
 def test_kernels_of_several_sources(results: Path) -> None:
     rows = table(results, Part.SEVERAL, "kernels-several-cuda")["rows"]
     assert [(row["mixer"], row["K"]) for row in rows] == [
@@ -115,6 +118,7 @@ def test_kernels_of_several_sources(results: Path) -> None:
     assert all(row["share of a copy of the same bytes"]["median"] > 0 for row in rows)
 
 
+@pytest.mark.nightly
 def test_augmentation(results: Path) -> None:
     rows = table(results, Part.KERNELS, "kernels-augment-cuda")["rows"]
     ours = [row["stage"] for row in rows if row["path"] == "mixstage"]
@@ -123,6 +127,7 @@ def test_augmentation(results: Path) -> None:
     assert ("torchvision", "TrivialAugmentWide") in theirs and {stage for _, stage in theirs} <= {*ours}
 
 
+@pytest.mark.nightly
 def test_model(results: Path) -> None:
     rows = table(results, Part.MODEL, "model-steps-cuda")["rows"]
     assert [row["step"] for row in rows][: len(STEPS)] == [
@@ -145,6 +150,7 @@ def test_model(results: Path) -> None:
     assert all(row["of a step of small"]["median"] > 0 for row in plans)
 
 
+@pytest.mark.nightly
 def test_loader(results: Path) -> None:
     rows = {row["loader"]: row for row in table(results, Part.LOADER, "pipeline-loaders-cuda")["rows"]}
     assert rows.keys() == {*ALONE}
@@ -156,6 +162,7 @@ def test_loader(results: Path) -> None:
     assert 0 < used["all"]["processors busy"] <= (os.cpu_count() or 1) + 1
 
 
+@pytest.mark.nightly
 def test_tuning(results: Path) -> None:
     found = table(results, Part.TUNING, "decode-tuning-cuda")
     assert [row["tried"] for row in found["rows"]] == [
@@ -167,6 +174,7 @@ def test_tuning(results: Path) -> None:
     assert all(row["x best before"]["median"] > 0 for row in found["rows"])
 
 
+@pytest.mark.nightly
 def test_training(results: Path) -> None:
     rows = {row["fed by"]: row for row in table(results, Part.TRAINING, "training-cuda")["rows"]}
     there, loaded, peer = rows.values()

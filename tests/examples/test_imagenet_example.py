@@ -114,6 +114,7 @@ def flatten(state: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: state}
 
 
+@pytest.mark.nightly
 def test_two_ranks_killed_in_mid_epoch_and_resumed(tmp_path: Path, data: list[str]) -> None:
     options = [*data, *SMALL, "--model", "test_resnet", "--epochs", "2", "--batch-size", "2", "--checkpoint-every", "4"]
     options += ["--mixer", "Switch([HMix(1.0), CutMix(1.0)])", "--sizes", "32@0 48@1", "--val-size", "32"]
@@ -143,7 +144,12 @@ RECIPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+DEFAULT = ("everything", "multimix")
+
+
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(name, marks=() if name in DEFAULT else pytest.mark.nightly) for name in RECIPES]
+)
 def test_resume_in_one_process(recipe: str, tmp_path: Path, data: list[str]) -> None:
     options = [*data, *SMALL, "--epochs", "3", "--batch-size", "8", "--val-size", "32", *RECIPES[recipe]]  # 5 steps an epoch
     invoke(*options, "--out", "whole")

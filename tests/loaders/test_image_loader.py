@@ -398,7 +398,7 @@ def test_backend_that_hangs(jpeg_folder, monkeypatch):
     assert threads() == []
 
 
-@pytest.mark.parametrize("how", ["exit", "kept iterator", "sigterm"])
+@pytest.mark.parametrize("how", ["exit", "kept iterator", pytest.param("sigterm", marks=pytest.mark.nightly)])
 def test_process_ends(jpeg_folder, how):
     """At the end of the interpreter with an epoch under way: quickly, right status, no message; no shared memory."""
     code = f"""

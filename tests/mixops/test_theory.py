@@ -31,6 +31,7 @@ def test_counted_coefficients_are_those_of_the_masks(lam, n, r):
     assert [name for name, (_, exact) in found.items() if exact is None] == (["FMix"] if lam >= 0.5 else ["GMix", "FMix"])
 
 
+@pytest.mark.nightly
 def test_the_example_writes_its_figure(tmp_path):
     out = tmp_path / "figure.png"
     command = [sys.executable, str(EXAMPLE), "--out", str(out), "--side", "12"]

@@ -10,7 +10,6 @@ import sys
 import sysconfig
 import zipfile
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -56,10 +55,9 @@ class Installed:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def train(self, user: Path, root: Path, before: str = "", after: str = "") -> str:
+    def train(self, user: Path, root: Path, before: str = "", after: str = "", backend: str = "torchvision") -> str:
         """Trains a step in a script of the folder ``user``; returns the pickled mixer."""
         (user / "train.py").write_text(before + STEP + after)
-        backend = "dali" if find_spec("nvidia") and find_spec("nvidia.dali") else "torchvision"
         file, mixer = self.run("python", "train.py", root, backend, cwd=user).split()
         assert Path(file).is_relative_to(self.packages)
         return mixer
@@ -147,18 +145,21 @@ def test_what_cannot_be_rewritten_is_an_error(source: str) -> None:
         rewrite(source, {"loaders.cli"}, "x.py")
 
 
+@pytest.mark.nightly
 def test_beside_a_module_called_pipelines(installed: Installed, tmp_path: Path, jpeg_folder: Path) -> None:
     (tmp_path / "pipelines.py").write_text("mine = 1")
     mixer = installed.train(tmp_path, jpeg_folder, after="\nimport pipelines\nassert pipelines.mine == 1")
     assert pickle.loads(bytes.fromhex(mixer)) == mixops.HMix(0.3)  # in a checkout too
 
 
+@pytest.mark.nightly
 def test_beside_a_folder_called_loaders_without_init(installed: Installed, tmp_path: Path, jpeg_folder: Path) -> None:
     (tmp_path / "loaders").mkdir()
     (tmp_path / "loaders" / "mine.py").write_text("mine = 1")
     installed.train(tmp_path, jpeg_folder, after="\nfrom loaders.mine import mine\nassert mine == 1")
 
 
+@pytest.mark.nightly
 def test_beside_another_wheel_with_pipelines(installed: Installed, tmp_path: Path, jpeg_folder: Path) -> None:
     other = tmp_path / "other-1.0-py3-none-any.whl"
     with zipfile.ZipFile(other, "w") as file:
@@ -180,13 +181,16 @@ def test_the_command_with_a_python_path(installed: Installed, tmp_path: Path, jp
     assert "images/s" in installed.run("mixstage", "train", tmp_path, *options, cwd=tmp_path, path=tmp_path)
 
 
+@pytest.mark.nightly
 def test_after_a_package_called_loaders(installed: Installed, tmp_path: Path, jpeg_folder: Path) -> None:
     (tmp_path / "loaders").mkdir()
     (tmp_path / "loaders" / "__init__.py").write_text("mine = 1")
     installed.train(tmp_path, jpeg_folder, "import loaders", "\nassert loaders.mine == 1")
 
 
-def test_both_in_one_step(installed: Installed, tmp_path: Path, jpeg_folder: Path) -> None:
+@pytest.mark.parametrize("backend", ["torchvision", pytest.param("dali", marks=pytest.mark.nightly)])
+def test_both_in_one_step(installed: Installed, tmp_path: Path, jpeg_folder: Path, backend: str) -> None:
+    pytest.importorskip("nvidia.dali" if backend == "dali" else backend)
     (tmp_path / "loaders").mkdir()
     (tmp_path / "loaders" / "__init__.py").write_text("from .more import batches")
     (tmp_path / "loaders" / "more.py").write_text("import torch\ndef batches(n): return torch.rand(n, 3, 32, 32)")
@@ -195,4 +199,4 @@ def test_both_in_one_step(installed: Installed, tmp_path: Path, jpeg_folder: Pat
     after = "\nfrom loaders import batches; from pipelines import scale; import mixops\n"
     after += "model(scale(torch.cat([images, batches(8)]))).mean().backward()\n"
     after += "assert type(loader.mixer).__module__ == 'mixstage.mixops.mixers.hmix' and not hasattr(mixops, 'HMix')\n"
-    installed.train(tmp_path, jpeg_folder, after=after)
+    installed.train(tmp_path, jpeg_folder, after=after, backend=backend)

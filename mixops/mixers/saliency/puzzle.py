@@ -38,6 +38,7 @@ from .source import Saliency, check_source, find_saliency, needs_of
 from .transport import transport_blocks
 
 _MOST_BLOCKS = 256  # a side: an assignment of more has no end
+_ROUNDING = 1e-2  # by which bfloat16 and filters may leave [0, 1]
 _MOST_WEIGHT = 1e6  # beside which float32 still tells the other terms of the problem
 
 
@@ -143,13 +144,16 @@ class PuzzleMix(BetaMixer):
             visible = torch.stack([mask > 0, mask < 1], 2).view(shape)
             found = transport_blocks(both.reshape(-1, n * n), visible.view(-1, n * n), self.t_eps)
             moves = found.view(shape).to(torch.int32).cpu().numpy()
-        least = torch.stack([saliency.min().float(), problem.vertical.min(), problem.horizontal.min()]).tolist()
-        if least[0] < 0:
-            raise ValueError(f"saliency must be at least 0, got {least[0]:.3g}")
-        if min(least[1:]) < 0:
+        least = torch.stack([saliency.min().float(), problem.vertical.min(), problem.horizontal.min()])
+        lowest, highest = (value.float() for value in images.aminmax())
+        *found, low, high = torch.cat([least, torch.stack([lowest, highest])]).tolist()  # the device is waited for once
+        if found[0] < 0:
+            raise ValueError(f"saliency must be at least 0, got {found[0]:.3g}")
+        unknown = self.std is None and images.is_floating_point() and not -_ROUNDING <= low <= high <= 1 + _ROUNDING
+        if min(found[1:]) < 0 or unknown:
             raise ValueError(
                 f"std must undo the normalisation of images, so that they span [0, 1], got {self.std} for "
-                f"values from {images.min().item():.3g} to {images.max().item():.3g}"
+                f"values from {low:.3g} to {high:.3g}"
             )
         return mask.cpu().numpy(), moves
 

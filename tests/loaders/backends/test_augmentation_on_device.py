@@ -83,6 +83,7 @@ print(all(map(torch.equal, here, there)))
 """
 
 
+@pytest.mark.nightly
 def test_batches_are_those_of_the_cpu(tmp_path: Path) -> None:
     pytest.importorskip("triton")
     root = make_jpeg_folder(tmp_path / "images", 8, classes=2)

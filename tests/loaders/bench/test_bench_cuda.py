@@ -37,6 +37,7 @@ print(json.dumps([json.loads(report.json()) for report in (*tables, tiles.run(2,
 """
 
 
+@pytest.mark.nightly
 def test_tables_of_kernels_and_tiles() -> None:
     pytest.importorskip("kornia")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

@@ -159,6 +159,7 @@ def test_only_some_contestants(tmp_path: Path) -> None:
         run(str(root), *options[:1], "training", *options[2:], "--only", "none")
 
 
+@pytest.mark.nightly
 def test_augmentation_table(tmp_path: Path) -> None:
     """A policy beside the loader without, and beside torchvision's with the same."""
     for name in ("nvidia.dali", "torchvision"):

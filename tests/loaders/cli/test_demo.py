@@ -44,6 +44,7 @@ def test_the_demo_learns_and_draws(tmp_path: Path) -> None:
     assert len(list((tmp_path / "digits").rglob("*.jpg"))) == 1797
 
 
+@pytest.mark.nightly
 def test_the_demo_takes_a_folder_and_says_what_it_lacks(tmp_path: Path) -> None:
     pytest.importorskip("torchvision")
     result = CliRunner().invoke(app, ["demo", str(tmp_path)])

@@ -110,6 +110,7 @@ def test_soft_labels_and_soft_maps_too():
     np.testing.assert_array_equal(mix_label_maps(maps, plan).isnan().flatten(1).any(1).numpy(), seen)
 
 
+@pytest.mark.nightly
 def test_the_cuda_kernels_too():
     """By Triton's interpreter, which has to be chosen before a kernel is defined."""
     pytest.importorskip("triton")

@@ -49,6 +49,7 @@ def interpreted(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.nightly
 def test_the_interpreted_kernels_have_the_cpus_bytes() -> None:
     code = "import json\nfrom support.augment_cases import check\nprint(json.dumps(check('cpu', 2, 3)))"
     assert json.loads(interpreted(code)) == []

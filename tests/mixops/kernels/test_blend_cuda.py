@@ -60,6 +60,7 @@ def test_the_compiled_kernels_are_the_reference(which, source, layout, dtype, re
         compare(plan, 3, source, layout, dtype, result)
 
 
+@pytest.mark.nightly
 def test_the_interpreted_kernels_are_the_reference() -> None:
     path = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})"
     checks = f"print([check_kernels('cpu', i) for i in range({len(MIXERS)})])"

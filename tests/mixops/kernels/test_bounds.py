@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[2]
 
 
+@pytest.mark.nightly
 def test_kernels_under_bounds_checks(tmp_path: Path) -> None:
     environment = {
         **os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path),

@@ -28,10 +28,10 @@ def test_mixer(name, check):
     check(CASES[name])
 
 
-@pytest.mark.parametrize("chunk", range(_CHUNKS))
+@pytest.mark.parametrize("chunk", [0, *(pytest.param(chunk, marks=pytest.mark.nightly) for chunk in range(1, _CHUNKS))])
 @pytest.mark.parametrize("name", CASES)
 def test_sweep(name, chunk):
-    """``PLANS`` plans in all: every plan gets the cheap checks, every twentieth the costly ones."""
+    """``PLANS`` plans, by default a fourth of them: all get the cheap checks, every twentieth the costly ones."""
     case = CASES[name]
     for i, drawn in enumerate(sweep(chunk, a_chunk(name))):
         setting = drawn.fitted(case)

@@ -352,6 +352,7 @@ def test_bad_arguments():
         ),
         ({"images": images, "saliency": -saliency}, "saliency must be at least 0"),
         ({"images": images * 400, "saliency": saliency}, "std must undo the normalisation of images"),
+        ({"images": images - 0.2, "saliency": saliency}, r"so that they span \[0, 1\], got None for values from -0\.2"),
     ):
         with pytest.raises(ValueError, match=message):
             mixer.plan(Key(0), **arguments)

@@ -110,6 +110,7 @@ def check_triton(device: str = "cpu", every: int = 9) -> int:
     return checked
 
 
+@pytest.mark.nightly
 def test_the_interpreted_cuda_kernel_is_the_reference():
     pytest.importorskip("triton")
     folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]

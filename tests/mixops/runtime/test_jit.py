@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 CALLER = """
 from mixops.runtime.jit import INNER, njit
@@ -24,6 +26,7 @@ def run(folder: Path, kernels: Path) -> list[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
 
 
+@pytest.mark.nightly
 def test_who_calls_a_changed_kernel_of_another_file_is_compiled_anew(tmp_path: Path) -> None:
     package = tmp_path / "inner"
     package.mkdir()

@@ -117,6 +117,7 @@ def test_in_the_decoder_it_is_the_stage_behind_it(beton: Path, augment: Any) -> 
         assert same(kept(one), kept(other))
 
 
+@pytest.mark.nightly
 def test_in_the_compiled_decoder_it_is_the_image_loaders(beton: Path) -> None:
     law = RandomResizedCrop(interpolation="bicubic")
     pipelines = {
