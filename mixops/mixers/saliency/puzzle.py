@@ -144,13 +144,12 @@ class PuzzleMix(BetaMixer):
             visible = torch.stack([mask > 0, mask < 1], 2).view(shape)
             found = transport_blocks(both.reshape(-1, n * n), visible.view(-1, n * n), self.t_eps)
             moves = found.view(shape).to(torch.int32).cpu().numpy()
-        least = torch.stack([saliency.min().float(), problem.vertical.min(), problem.horizontal.min()])
-        lowest, highest = (value.float() for value in images.aminmax())
-        *found, low, high = torch.cat([least, torch.stack([lowest, highest])]).tolist()  # the device is waited for once
-        if found[0] < 0:
-            raise ValueError(f"saliency must be at least 0, got {found[0]:.3g}")
+        ends = [saliency.min(), problem.vertical.min(), problem.horizontal.min(), *images.aminmax()]
+        least, vertical, horizontal, low, high = torch.stack([value.float() for value in ends]).tolist()  # one wait
+        if least < 0:
+            raise ValueError(f"saliency must be at least 0, got {least:.3g}")
         unknown = self.std is None and images.is_floating_point() and not -_ROUNDING <= low <= high <= 1 + _ROUNDING
-        if min(found[1:]) < 0 or unknown:
+        if min(vertical, horizontal) < 0 or unknown:
             raise ValueError(
                 f"std must undo the normalisation of images, so that they span [0, 1], got {self.std} for "
                 f"values from {low:.3g} to {high:.3g}"
