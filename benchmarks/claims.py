@@ -62,8 +62,15 @@ _CLAIMS: dict[str, dict[str, Callable[[Rows], Figure | None]]] = {  # files: wha
 }  # fmt: skip
 
 
-def claims(results: Path) -> str:
-    """The table as Markdown, a row for each figure that ``results`` holds."""
+_FRONT = {  # what the first page says of each file
+    "pipeline-loaders-cpu": "images/s of the DALI loader with mixing, against torchvision",
+    "pipeline-loaders-cuda": "images/s of the DALI loader with mixing, against a plain DALI pipeline without",
+    "kernels-cuda": ("bandwidth of the fused kernel", "GPU time of torchvision's"),
+}
+
+
+def claims(results: Path, link: str = "results/", front: bool = False) -> str:
+    """The table as Markdown, a row for each figure that ``results`` holds; ``front``: those of the first page."""
     lines = []
     for pattern, claimed in _CLAIMS.items():
         for file in sorted(results.glob(pattern)):
@@ -72,9 +79,9 @@ def claims(results: Path) -> str:
             on = f"{machine['CPU'] if machine['GPU'] == 'none' else machine['GPU']}, {machine['date'].split()[0]}"
             for text, find in claimed.items():
                 figure = find(report["rows"])
-                if figure is not None:
+                if figure is not None and (not front or text.startswith(_FRONT.get(file.stem, "|"))):
                     quartiles = f"{figure['median']:.2f}x ({figure['low']:.2f} to {figure['high']:.2f})"
-                    lines.append(f"| {text} | {quartiles} | [{on}](benchmarks/results/{file.stem}.md) |")
+                    lines.append(f"| {text} | {quartiles} | [{on}]({link}{file.stem}.md) |")
     return "\n".join(["| what | measured | on |", "|---|---|---|", *lines]) if lines else ""
 
 
@@ -103,7 +110,8 @@ def _spread(value: dict[str, Any] | None, sign: bool = False) -> str:
 
 
 PLACES: dict[str, dict[str, Callable[[Path], str]]] = {
-    "README.md": {"claims": claims},
+    "README.md": {"claims": partial(claims, link="benchmarks/results/", front=True)},
+    "benchmarks/README.md": {"claims": claims},
     "docs/evidence.md": {"cifar": cifar, "cifar few": partial(cifar, name="cifar10-few-cpu")},
     "docs/choosing-a-mixer.md": {"cifar": partial(cifar, seeds=3)},
 }

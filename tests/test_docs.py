@@ -170,12 +170,19 @@ def test_api_reference_has_every_public_name() -> None:
         assert f"### `{name}`" in sections[module_name], f"{module_name}.{name}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/evidence.md", "docs/choosing-a-mixer.md"])
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md", "docs/evidence.md", "docs/choosing-a-mixer.md"])
 def test_figures_of_the_pages_are_the_committed_results(page: str) -> None:
     from benchmarks.claims import PLACES, filled
 
     text = (ROOT / page).read_text()
-    assert len(PLACES) == 3 and filled(page, text, ROOT / "benchmarks" / "results") == text
+    assert len(PLACES) == 4 and filled(page, text, ROOT / "benchmarks" / "results") == text
+
+
+def test_the_first_page_has_four_figures() -> None:
+    table = (ROOT / "README.md").read_text().partition("<!-- claims -->")[2].partition("<!-- /claims -->")[0]
+    rows = table.strip().splitlines()[2:]
+    every = (ROOT / "benchmarks" / "README.md").read_text()
+    assert len(rows) == 4 and all(row.replace("benchmarks/", "") in every for row in rows)
 
 
 def test_a_broken_link_a_failing_block_and_a_stale_page_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

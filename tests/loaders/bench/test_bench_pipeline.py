@@ -143,7 +143,7 @@ def test_claims_of_a_gpu(tmp_path: Path) -> None:
     report = {"conditions": {"CPU": "Some CPU", "GPU": "Some GPU", "date": "2026-11-21 10:00 UTC"}, "rows": rows}
     (tmp_path / "kernels-cuda.json").write_text(json.dumps(report))
     (row,) = claims(tmp_path).splitlines()[2:]
-    assert "0.86x (0.85 to 0.87)" in row and "[Some GPU, 2026-11-21](benchmarks/results/kernels-cuda.md)" in row
+    assert "0.86x (0.85 to 0.87)" in row and "[Some GPU, 2026-11-21](results/kernels-cuda.md)" in row
 
 
 def test_only_some_contestants(tmp_path: Path) -> None:
