@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from .base import Labels, Opened, Sample
-from .read_many import HasPlaces, Places
+from .read_many import HasPlaces, Places, join_places
 
 _AT_ONCE = 65536
 
@@ -48,6 +48,17 @@ class Joined:
         """What its own source gives."""
         part, inside = self._place(sample)
         return part.read(inside)
+
+    def places(self, samples: Int64[np.ndarray, " n"]) -> Places | None:
+        """Where samples of the sources lie that say it."""
+        parts = np.searchsorted(self._ends, samples, "right")
+        found = []
+        for part in np.unique(parts).tolist():
+            source, rows = self._parts[part], np.flatnonzero(parts == part)
+            inside = samples[rows] - (int(self._ends[part - 1]) if part else 0)
+            if isinstance(source, HasPlaces) and (places := source.places(inside)) is not None:
+                found.append((rows, places))
+        return join_places(len(samples), found)
 
     def _place(self, sample: int) -> tuple[Opened, int]:
         part = int(np.searchsorted(self._ends, sample, "right"))

@@ -11,6 +11,7 @@ read as any other sample and find out what it is.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -54,6 +55,18 @@ def whole_files(root: str, files: np.ndarray, samples: Int64[np.ndarray, " n"]) 
     """The places of samples that are files of their own, named relative to ``root``."""
     none = np.full(len(samples), -1)
     return Places(os.fsencode(os.path.join(root, "")), files[samples], none.astype(np.int32), np.zeros_like(none), none)
+
+
+def join_places(n: int, parts: Sequence[tuple[Int64[np.ndarray, " m"], Places]]) -> Places | None:
+    """The places of ``n`` samples from those of some rows each; rows of none are nowhere. None where all are."""
+    if not parts:
+        return None
+    paths = [np.char.add(places.prefix, places.names) for _, places in parts]
+    names = np.zeros(n, max(path.dtype for path in paths))
+    files, offset, length = np.full(n, -1, np.int32), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    for (rows, places), path in zip(parts, paths, strict=True):
+        names[rows], files[rows], offset[rows], length[rows] = path, places.files, places.offset, places.length
+    return Places(b"", names, files, offset, length, [places.held for _, places in parts])
 
 
 class Buffers:

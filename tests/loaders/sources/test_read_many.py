@@ -16,7 +16,7 @@ from support.source_cases import write_recordio, write_tars, write_tfrecords
 from loaders import ImageLoader
 from loaders.backends import dali
 from loaders.sources import Files, Folder, open_source
-from loaders.sources.composed import Selected
+from loaders.sources.composed import Joined, Selected
 from loaders.sources.read_many import Buffers, Places, read_many, whole_files
 
 WAITED = np.zeros(1, np.int64)
@@ -43,10 +43,11 @@ def sources(folder: Path) -> dict[str, object]:
         "files of two roots": Files([*paths, "../" + os.path.relpath(paths[3], folder.parent)], [0] * 21, root=folder),
         "tar": open_source(write_tars(whole, made)), "selected": Selected(whole, [5, 5, 0, 19]),
         "tfrecord": open_source(write_tfrecords(whole, made)),
+        "joined": Joined([Selected(whole, [5, 5, 0, 19]), whole, open_source(write_tars(whole, made))]),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["folder", "files", "files of two roots", "tar", "selected", "tfrecord"])
+@pytest.mark.parametrize("name", ["folder", "files", "files of two roots", "tar", "selected", "tfrecord", "joined"])
 def test_the_bytes_are_those_of_read(sources, name: str) -> None:
     source, buffers = sources[name], Buffers()
     samples = np.random.default_rng(0).integers(0, len(source), 90)
@@ -62,6 +63,17 @@ def test_sources_that_are_no_pieces_of_files_say_so(folder: Path, tmp_path: Path
     for path in tmp_path.glob("*.tar"):
         path.unlink()
     assert shard.places(np.arange(3)) is None, "`read` says what is wrong"
+
+
+def test_of_joined_sources_those_without_places_are_left_to_read(folder: Path, tmp_path: Path) -> None:
+    whole = Folder(folder)
+    records = open_source(write_recordio(whole, tmp_path))
+    both = Joined([records, whole, records])
+    found = read_all(both, samples := [0, 25, 19, 20, 41, 39])
+    assert [None if data is None else bytes(data) for data in found] == [
+        both.read(i) if 20 <= i < 40 else None for i in samples
+    ]
+    assert Joined([records, records]).places(np.arange(3)) is None
 
 
 def test_whatever_is_unusual_is_left_to_read(tmp_path: Path) -> None:

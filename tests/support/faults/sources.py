@@ -77,5 +77,7 @@ FAULTS = (
     Fault("many files: what does not fit is left out", "loaders/sources/read_many.py", "while len(images) < n:", "for _ in range(1):", MANY),
     Fault("many files: memory is given again at once", "loaders/sources/read_many.py", "finalize(given, self._idle.append, memory).atexit = False", "self._idle.append(memory)", MANY),
     Fault("many files: of a zip too, as it is packed", "loaders/sources/packed.py", " or type(self).decode is not Packed.decode", "", MANY),
+    Fault("joined: places of another sample", "loaders/sources/composed.py", "inside = samples[rows] - (int(self._ends[part - 1]) if part else 0)", "inside = samples[rows] % len(source)", MANY),
+    Fault("joined: all or none has places", "loaders/sources/composed.py", "return join_places(len(samples), found)", "return join_places(len(samples), found) if sum(len(rows) for rows, _ in found) == len(samples) else None", MANY),
     Fault("DALI: file by file", "loaders/backends/dali.py", "None if self._places is None else self._load_many", "None", MANY),
 )  # fmt: skip
