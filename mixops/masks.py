@@ -10,9 +10,12 @@ with limits half a pixel outside; for a <= 0.05 (standard deviation >= 3 pixels)
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float32, Float64
 from scipy.special import erf
+from torch import Tensor
 
 FLOATS = 9
 V0, DV, Y0, Y1, X0, X1, CY, CX, A = range(FLOATS)
@@ -32,6 +35,19 @@ def dense_masks(params: Float32[np.ndarray, "*shape 9"], height: int, width: int
     wy = _axis(p[..., Y0], p[..., Y1], p[..., CY], p[..., A], height)
     wx = _axis(p[..., X0], p[..., X1], p[..., CX], p[..., A], width)
     return p[..., V0, None, None] + p[..., DV, None, None] * wy[..., :, None] * wx[..., None, :]
+
+
+def spread(blocks: Any, height: int, width: int) -> Any:
+    """Masks (..., y, x) of a value for each of y x x blocks of equal size, at every pixel (..., h, w).
+
+    NumPy or torch, on its device; masks that have a value for each pixel are given back as they are.
+    """
+    y, x = blocks.shape[-2:]
+    if (y, x) == (height, width):
+        return blocks
+    apart, shape = blocks[..., :, None, :, None], (*blocks.shape[:-2], y, height // y, x, width // x)
+    seen = apart.expand(shape) if isinstance(apart, Tensor) else np.broadcast_to(apart, shape)
+    return seen.reshape(*blocks.shape[:-2], height, width)
 
 
 def mask_means(params: Float32[np.ndarray, "*shape 9"], height: int, width: int) -> Float64[np.ndarray, "*shape"]:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
-from .masks import constant_masks, dense_masks
+from .masks import constant_masks, dense_masks, spread
 from .plan_checks import check_plan
 from .plan_sources import PlanSources, sources_of
 from .plan_text import FLAGS, read, written
@@ -36,12 +36,13 @@ class MixPlan:
     ``partner[i]`` is the second image of row i, ``weight[i, k]`` the label share of the row's own image in output k,
     ``lam`` the share that was sampled (it differs from ``weight`` where a box was clipped or a Gaussian truncated).
     ``params`` holds the nine floats of each mask; ``dense``, where given, holds masks that are not rank 1, uint8 if they
-    are 0 or 1 everywhere, and ``params`` is then unused. ``moves``, where given, says for each output which block of the
-    own (0) and of the partner image (1) is shown at each block of a square grid (puzzle-mix's transport). ``more``, where
-    given, holds rows of several sources; ``partner``, ``weight`` and ``params`` are then those of the first two, and moves
-    theirs, too. ``inset``, where given, says which rows show their partner whole, made small, in the box of each output's
-    nine floats (ResizeMix), and not what the partner has at that place; ``past``, which rows have their partner not in this
-    batch but in the one that was mixed before (RecursiveMix).
+    are 0 or 1 everywhere, and ``params`` is then unused: a value for each pixel, y x x being h x w, or for each of y x x
+    blocks of equal size (puzzle-mix). ``moves``, where given, says for each output which block of the own (0) and of the
+    partner image (1) is shown at each block of a square grid (puzzle-mix's transport). ``more``, where given, holds rows of
+    several sources; ``partner``, ``weight`` and ``params`` are then those of the first two, and moves theirs, too.
+    ``inset``, where given, says which rows show their partner whole, made small, in the box of each output's nine floats
+    (ResizeMix), and not what the partner has at that place; ``past``, which rows have their partner not in this batch but
+    in the one that was mixed before (RecursiveMix).
 
     Weights and masks are in [0, 1]. Raises ``ValueError`` or ``TypeError`` naming the field for numbers out of range, that
     are none, or of another dtype; only ``dense`` of bool or of other floats is converted.
@@ -53,7 +54,7 @@ class MixPlan:
     params: Float32[np.ndarray, "b k 9"]
     height: int
     width: int
-    dense: Float32[np.ndarray, "b k h w"] | UInt8[np.ndarray, "b k h w"] | None = None
+    dense: Float32[np.ndarray, "b k y x"] | UInt8[np.ndarray, "b k y x"] | None = None
     moves: Int32[np.ndarray, "b k 2 blocks"] | None = None
     more: PlanSources | None = None
     inset: Bool[np.ndarray, " b"] | None = None
@@ -121,7 +122,7 @@ class MixPlan:
         if self.more is not None:
             return self.more.dense(self.height, self.width)[:, :, 0].astype(np.float64)
         if self.dense is not None:
-            return self.dense.astype(np.float64)
+            return spread(self.dense, self.height, self.width).astype(np.float64)
         return dense_masks(self.params, self.height, self.width)
 
     def masks(self) -> Float64[np.ndarray, "b k s h w"]:
@@ -210,8 +211,8 @@ def concatenate(plans: Sequence[MixPlan]) -> MixPlan:
     more = _concatenate_sources(plans, starts) if any(plan.more is not None for plan in plans) else None
     dense = moves = None
     if more is None and any(plan.dense is not None for plan in plans):
-        binary = all(plan.dense is not None and plan.dense.dtype == np.uint8 for plan in plans)
-        dense = np.concatenate([plan.dense if binary else plan.mask().astype(np.float32) for plan in plans])
+        kinds = {None if plan.dense is None else (plan.dense.dtype, plan.dense.shape[2:]) for plan in plans}
+        dense = np.concatenate([plan.dense if len(kinds) == 1 else plan.mask().astype(np.float32) for plan in plans])
     if first.moves is not None:
         moves = np.concatenate([plan.moves for plan in plans if plan.moves is not None])
     flags: dict[str, Any] = {name: np.concatenate(found) for name in FLAGS if (found := flags_of(plans, name))}

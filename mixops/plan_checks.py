@@ -44,7 +44,7 @@ def check_plan(plan: PlanFields) -> None:
     """Raises ``ValueError`` or ``TypeError`` naming the field unless every number of the plan makes sense."""
     b, k = _check_arrays(plan)
     if plan.dense is not None:
-        check_field("dense", plan.dense, (_FLOAT32, _UINT8), (b, k, plan.height, plan.width))
+        check_field("dense", plan.dense, (_FLOAT32, _UINT8), (b, k, *_sides(plan.dense, plan)))
         _check_fractions("dense", plan.dense)
     if plan.moves is not None:
         blocks = isqrt(plan.moves.shape[-1]) ** 2 if isinstance(plan.moves, np.ndarray) and plan.moves.ndim else 0
@@ -63,6 +63,13 @@ def check_plan(plan: PlanFields) -> None:
         check_field("past", plan.past, (_BOOL,), (b,))
     if plan.inset is not None:
         _check_insets(plan, b)
+
+
+def _sides(masks: Any, plan: PlanFields) -> tuple[int, int]:
+    """Of masks with a value for each pixel, or for each of blocks of equal size that fill the image."""
+    y, x = masks.shape[-2:] if isinstance(masks, np.ndarray) and masks.ndim >= 2 else (0, 0)
+    whole = y and x and not plan.height % y and not plan.width % x
+    return (y, x) if whole else (plan.height, plan.width)
 
 
 def _check_insets(plan: PlanFields, b: int) -> None:
@@ -85,7 +92,7 @@ def _check_more(plan: PlanFields, b: int, k: int) -> None:
         raise TypeError(f"more must be a PlanSources or None, got {shown(plan.more)}")
     if plan.dense is not None:
         raise ValueError("dense must be None for rows of several sources, whose masks more has")
-    size = () if plan.more.constant else (plan.height, plan.width)
+    size = () if plan.more.constant else _sides(plan.more.masks, plan)
     if plan.more.weight.shape[:2] != (b, k) or plan.more.masks.shape[3:] != size:
         raise ValueError(f"more must have {b} rows, {k} outputs and masks of {size}, got masks {plan.more.masks.shape}")
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from .masks import spread
 from .runtime.checks import shown
 
 _SUM = 1e-4  # how far the shares of a row or a pixel may be from 1 in all
@@ -23,13 +24,14 @@ class PlanSources:
     """The sources of b rows, s each, for k outputs.
 
     ``rows[i, j]`` is source j of row i, ``weight[i, k, j]`` its share of the label in output k. ``masks`` are one value a
-    source or dense. A source may come twice, and then both shares count. All shares and masks are in [0, 1] and sum to 1
-    over sources. Raises ``ValueError`` or ``TypeError`` naming the field otherwise.
+    source, or y x x of them, one a pixel or one for each of blocks of equal size. A source may come twice, and then both
+    shares count. All shares and masks are in [0, 1] and sum to 1 over sources. Raises ``ValueError`` or ``TypeError`` naming
+    the field otherwise.
     """
 
     rows: Int64[np.ndarray, "b s"]
     weight: Float64[np.ndarray, "b k s"]
-    masks: Float32[np.ndarray, "b k s"] | Float32[np.ndarray, "b k s h w"]
+    masks: Float32[np.ndarray, "b k s"] | Float32[np.ndarray, "b k s y x"]
 
     def __post_init__(self) -> None:
         for name, dtype, axes in (("rows", np.int64, (2,)), ("weight", np.float64, (3,)), ("masks", np.float32, (3, 5))):
@@ -63,9 +65,7 @@ class PlanSources:
 
     def dense(self, height: int, width: int) -> Float32[np.ndarray, "b k s h w"]:
         """The masks at every pixel."""
-        return (
-            np.broadcast_to(self.masks[..., None, None], (*self.masks.shape, height, width)) if self.constant else self.masks
-        )
+        return spread(self.masks[..., None, None] if self.constant else self.masks, height, width)  # type: ignore[no-any-return]
 
     def of_rows(self, rows: Any) -> PlanSources:
         """The sources of some rows, as an index of the arrays; they must be among them."""

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from ..masks import dense_masks
+from ..masks import dense_masks, spread
 from ..plan import MixPlan
 from ..runtime.checks import check_array, check_count, check_type
 from ..runtime.devices import to_device
@@ -134,7 +134,7 @@ def _masks(plan: MixPlan, maps: Tensor) -> Float[Tensor, "b k h w"]:
     height, width = maps.shape[-2:]
     # a constant mask fits maps of any size
     masks = plan.dense if plan.dense is not None else dense_masks(plan.params, height, width)
-    return to_device(masks, maps.device).to(torch.float32)
+    return spread(to_device(masks, maps.device).to(torch.float32), height, width)  # type: ignore[no-any-return]
 
 
 def _check(maps: Tensor, plan: MixPlan) -> None:

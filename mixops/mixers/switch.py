@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from ..masks import dense_masks
+from ..masks import dense_masks, spread
 from ..plan import MixPlan, flags_of
 from ..plan_sources import PlanSources, sources_of
 from ..plan_text import FLAGS
@@ -130,7 +130,8 @@ def _choose_dense(plans: Sequence[MixPlan], choice: Int64[np.ndarray, " b"]) -> 
     dense = np.empty((*first.weight.shape, first.height, first.width), np.float32)
     for i, plan in enumerate(plans):
         mine = choice == i
-        dense[mine] = dense_masks(plan.params[mine], plan.height, plan.width) if plan.dense is None else plan.dense[mine]
+        size = plan.height, plan.width
+        dense[mine] = dense_masks(plan.params[mine], *size) if plan.dense is None else spread(plan.dense[mine], *size)
     return dense
 
 

@@ -88,7 +88,9 @@ def cases(kinds):
     """All kinds, both shares, three batch sizes; a few of them by default."""
     product = list(itertools.product(kinds, (0.01, 0.1), (16, 64, 256)))
     return [
-        pytest.param(*case, marks=() if i % 13 == 3 else pytest.mark.slow, id="-".join(map(str, case)))
+        pytest.param(
+            *case, marks={3: (), 16: pytest.mark.nightly}.get(i % 26, pytest.mark.slow), id="-".join(map(str, case))
+        )
         for i, case in enumerate(product)
     ]
 

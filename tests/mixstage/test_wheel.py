@@ -171,6 +171,7 @@ def test_beside_another_wheel_with_pipelines(installed: Installed, tmp_path: Pat
     installed.train(tmp_path, jpeg_folder, after="\nimport pipelines\nassert pipelines.mine == 1")
 
 
+@pytest.mark.nightly
 def test_the_command_with_a_python_path(installed: Installed, tmp_path: Path, jpeg_folder: Path) -> None:
     for name in ("pipelines.py", "loaders.py", "mixops.py"):
         (tmp_path / name).write_text("")

@@ -227,7 +227,8 @@ def dense(plan: MixPlan, rows: np.ndarray) -> np.ndarray:
     if plan.more is not None:
         return plan.masks()[rows, :, 0]
     if plan.dense is not None:
-        return plan.dense[rows].astype(np.float64)
+        high, wide = plan.height // plan.dense.shape[2], plan.width // plan.dense.shape[3]
+        return plan.dense[rows].repeat(high, 2).repeat(wide, 3).astype(np.float64)
     v0, dv, y0, y1, x0, x1, cy, cx, a = np.moveaxis(plan.params[rows].astype(np.float64), -1, 0)[..., None, None]
     y, x = np.arange(plan.height)[:, None], np.arange(plan.width)
     inside = (y0 <= y) & (y < y1) & (x0 <= x) & (x < x1)
@@ -645,3 +646,11 @@ MIXER_CHECKS: tuple[Callable[[Case], None], ...] = (
     is_a_value,
     matching_changes_partners_only,
 )
+DRAWS = (
+    every_part_of_the_key_counts,
+    lambda_follows_its_law,
+    rows_and_outputs_are_independent,
+    prob_is_the_share_that_is_mixed,
+    partners_are_uniform,
+)
+"""Those that look at what is drawn, of many plans."""

@@ -19,15 +19,27 @@ import numpy as np
 def mask(plan: Any, i: int, k: int) -> np.ndarray:
     """The mask of output k of row i, float64 (h, w), from its nine floats, pixel by pixel."""
     if plan.more is not None:
-        return np.broadcast_to(plan.more.masks[i, k, 0].astype(np.float64), (plan.height, plan.width))
+        return source_mask(plan, i, k, 0)
     if plan.dense is not None:
-        return np.asarray(plan.dense[i, k], np.float64)
+        return by_pixel(plan.dense[i, k], plan.height, plan.width)
     v0, dv, y0, y1, x0, x1, cy, cx, a = (float(value) for value in plan.params[i, k])
     out = np.empty((plan.height, plan.width))
     for y, x in product(range(plan.height), range(plan.width)):
         inside = y0 <= y < y1 and x0 <= x < x1
         out[y, x] = v0 + dv * math.exp(-a * ((y - cy) ** 2 + (x - cx) ** 2)) if inside else v0
     return out
+
+
+def by_pixel(blocks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """What is said of blocks of equal size, said of each pixel, float64 (h, w)."""
+    high, wide = height // len(blocks), width // len(blocks[0])
+    return np.array([[float(blocks[y // high, x // wide]) for x in range(width)] for y in range(height)])
+
+
+def source_mask(plan: Any, i: int, k: int, j: int) -> np.ndarray:
+    """The mask of source j in output k of row i, float64 (h, w)."""
+    share = plan.more.masks[i, k, j]
+    return by_pixel(share if share.ndim else np.full((1, 1), share), plan.height, plan.width)
 
 
 def mask_mean(plan: Any, i: int, k: int) -> float:
@@ -116,7 +128,8 @@ def _mix_several(values: np.ndarray, plan: Any, history: Any) -> np.ndarray:
         for k in range(plan.weight.shape[1]):
             total = np.zeros(values.shape[1:])
             for j, source in enumerate(plan.more.rows[i]):
-                m = np.asarray(plan.more.masks[i, k, j], np.float64)
+                share = plan.more.masks[i, k, j]
+                m = source_mask(plan, i, k, j) if share.ndim else np.asarray(share, np.float64)
                 image = _partner(values, plan, i, source, history) if j == 1 else values[source]
                 if plan.moves is not None and j < 2:
                     image = moved(image, plan.moves[i, k, j])

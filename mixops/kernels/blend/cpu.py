@@ -31,7 +31,7 @@ from torch import Tensor
 from ...masks import CX, CY, DV, V0, X0, X1, Y0, Y1, A
 from ...plan import MixPlan
 from ...runtime.address import address
-from ...runtime.jit import njit
+from ...runtime.jit import INNER, njit
 from ...runtime.threads import run_sliced
 from .vectors import (
     BYTE,
@@ -224,6 +224,21 @@ def _shows_one(params, b, j):
     return (v0 == 0 or v0 == 1) and (dv == 0 or (params[b, j, A] == 0 and (inside == 0 or inside == 1)))
 
 
+@njit(**INNER)
+def _look_up(masks, b, j, y, h, w, weights, row):
+    """Writes a row of a mask that has a value for each pixel, or for each block of pixels."""
+    line, blocks = y // (h // masks.shape[2]), masks.shape[3]
+    if blocks == w:
+        for x in range(w):
+            weights[j, row, x] = masks[b, j, line, x]
+    else:
+        wide = w // blocks
+        for block in range(blocks):
+            at = float32(masks[b, j, line, block])
+            for x in range(block * wide, block * wide + wide):
+                weights[j, row, x] = at
+
+
 @njit()
 def _mix(
     start, stop, images, octets, partner, params, dense, binary, inset, shape, rows, pixels_in, pixels_out, affine, kind,
@@ -297,9 +312,10 @@ def _mix(
                 if masked:
                     v0, g = float32(0.0), float32(1.0)
                     for row in range(strip):
-                        for x in range(w):
-                            at = dense[b, j, y + row, x] if dense.size else float32(binary[b, j, y + row, x])
-                            weights[j, row, x] = at
+                        if dense.size:
+                            _look_up(dense, b, j, y + row, h, w, weights, row)
+                        else:
+                            _look_up(binary, b, j, y + row, h, w, weights, row)
                 elif not alone and g != 0 and rows == 1:
                     g *= wy[j, y]
                 elif not alone and g != 0:

@@ -182,7 +182,7 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
         shares, masks = plan.more.masks, np.empty((0, 1), np.float32)
         h, w = _longer_rows(h, w, c)
     else:
-        shares, masks = np.empty((0, 0, 0), np.float32), plan.more.masks.reshape(-1, w)
+        shares, masks = np.empty((0, 0, 0), np.float32), plan.more.dense(plan.height, plan.width).reshape(-1, w)
     arrays = ((plan.more.rows, _INT64), (shares, _FLOAT32), (masks, _FLOAT32))
     drawn = [of_type(array, dtype) for array, dtype in arrays]
     pixels_in, pixels_out = not images.is_contiguous(), not out.is_contiguous()

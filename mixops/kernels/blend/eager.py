@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...apply.insets import show_insets
-from ...masks import dense_masks
+from ...masks import dense_masks, spread
 from ...plan import MixPlan
 from ...runtime.devices import to_device
 
@@ -71,7 +71,9 @@ def _of_several(own: Tensor, other: Tensor, plan: MixPlan) -> list[Tensor]:
     """The outputs of rows of several sources, which are added in their order."""
     assert plan.more is not None
     rows = to_device(np.ascontiguousarray(plan.more.rows.T), own.device)
-    masks = to_device(plan.more.masks, own.device).to(own.dtype)  # (b, k, s) or (b, k, s, h, w)
+    masks = to_device(plan.more.masks, own.device).to(own.dtype)
+    if not plan.more.constant:
+        masks = spread(masks, plan.height, plan.width)  # (b, k, s, h, w)
     moves = None if plan.moves is None else to_device(plan.moves, own.device)
     outputs = []
     for k in range(plan.interpolations):
@@ -114,7 +116,7 @@ def _mask(plan: MixPlan, k: int, ndim: int, device: torch.device, dtype: torch.d
     if plan.constant:
         return _shaped(to_device(plan.params[:, k, 0], device).to(dtype), ndim)
     if plan.dense is not None:
-        return _shaped(to_device(plan.dense[:, k], device).to(dtype), ndim)
+        return _shaped(spread(to_device(plan.dense[:, k], device).to(dtype), plan.height, plan.width), ndim)
     return _shaped(to_device(dense_masks(plan.params[:, k], plan.height, plan.width), device).to(dtype), ndim)
 
 

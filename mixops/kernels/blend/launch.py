@@ -15,7 +15,7 @@ import triton
 from jaxtyping import Float32, Int32, Int64, UInt8
 from torch import Tensor
 
-from ...masks import DV, FLOATS, X0, X1, Y0, Y1, A
+from ...masks import DV, FLOATS, X0, X1, Y0, Y1, A, spread
 from ...plan import MixPlan
 from ...runtime.devices import current_device, to_device
 from ...runtime.jit import njit
@@ -209,7 +209,11 @@ def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: tor
     there = packed.to(device, non_blocking=True)
     kind, dense = mask_kind(plan), there
     if plan.dense is not None:
-        dense = to_device(pack(plan.dense) if kind == BITS else np.ascontiguousarray(plan.dense, np.float32), device)
+        size = plan.height, plan.width
+        if kind == BITS:
+            dense = to_device(pack(spread(plan.dense, *size)), device)
+        else:  # blocks are made pixels over there
+            dense = spread(to_device(np.ascontiguousarray(plan.dense, np.float32), device), *size)
     affine = there[masks + 2 * b :]
     return Uploaded(
         floats=there[:masks],

@@ -12,6 +12,7 @@ import triton
 from jaxtyping import Float32, Int32
 from torch import Tensor
 
+from ...masks import spread
 from ...plan import MixPlan
 from ...runtime.devices import current_device, to_device
 from .cuda_several import gather_chunks, gather_pixels, gather_planes
@@ -64,7 +65,9 @@ def upload(plan: MixPlan, scale: Tensor | None, bias: Tensor | None, device: tor
     return Uploaded(
         rows=there[: b * s].view(torch.int32),
         shares=there[b * s :] if shares else there,
-        masks=there if plan.more.constant else to_device(np.ascontiguousarray(plan.more.masks), device),
+        masks=there
+        if plan.more.constant
+        else spread(to_device(np.ascontiguousarray(plan.more.masks), device), plan.height, plan.width),
         scale=affine if channels else there,
         bias=affine[channels:] if channels else there,
         sizes=(b, s, k),

@@ -101,7 +101,7 @@ class CoMixUp(Mixer):
         untouched = self.words(pairs.key, pairs.unit)[pairs.unit, APPLY] >= self.prob
         labels[untouched] = np.flatnonzero(untouched)[:, None, None, None]
         more = _sources(labels)
-        masks = more.masks.reshape(*more.masks.shape[:3], n, n).repeat(height // n, 3).repeat(width // n, 4)
+        masks = more.masks.reshape(*more.masks.shape[:3], n, n)
         return MixPlan.of_sources(replace(more, masks=masks), height=height, width=width)
 
     def _label(

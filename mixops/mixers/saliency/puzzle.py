@@ -123,7 +123,7 @@ class PuzzleMix(BetaMixer):
         return replace(
             plan,
             weight=plan.lam if self.label == "sampled" else mask.mean((2, 3), dtype=np.float64),
-            dense=mask.repeat(height // n, 2).repeat(width // n, 3),
+            dense=mask,
             moves=moves,
         )
 

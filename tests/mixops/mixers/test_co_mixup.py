@@ -126,7 +126,7 @@ def test_a_plan_shows_what_is_salient_and_says_so():
     masks = np.zeros((b, b, h, w))
     for row in range(b):
         for j, source in enumerate(plan.sources[row]):
-            masks[row, source] += plan.more.masks[row, 0, j]
+            masks[row, source] += plan.masks()[row, 0, j]
     seen = (masks * saliency).sum((1, 2, 3)) / (h * w)
     assert seen.min() > 0.9
     images = np.eye(b, dtype=np.float32)[:, :, None, None] * np.ones((h, w), np.float32)

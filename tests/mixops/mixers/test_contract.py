@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import reference
-from support.checks import AWKWARD, CASES, COSTLY_PLAN_CHECKS, MIXER_CHECKS, PLAN_CHECKS, Setting, dense, sweep
+from support.checks import AWKWARD, CASES, COSTLY_PLAN_CHECKS, DRAWS, MIXER_CHECKS, PLAN_CHECKS, Setting, dense, sweep
 
 from mixops import Key
 
@@ -22,8 +22,23 @@ def a_chunk(name: str) -> int:
     return count // _SLOW if CASES[name].example.mask_needs else count
 
 
-@pytest.mark.parametrize("check", MIXER_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", CASES)
+VARIANTS = ("PuzzleMix(transport=False)", "PuzzleMix(saliency='spectral')", "CoMixUp(saliency='spectral')")
+"""Each plan takes long, and draws as the mixer without these options does."""
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        pytest.param(
+            name,
+            check,
+            id=f"{name}-{check.__name__}",
+            marks=pytest.mark.nightly if name in VARIANTS and check in DRAWS else (),
+        )
+        for name in CASES
+        for check in MIXER_CHECKS
+    ],
+)
 def test_mixer(name, check):
     check(CASES[name])
 

@@ -220,7 +220,7 @@ def test_images_are_mixed_as_the_plan_says():
         for source, row in enumerate((i, plan.partner[i])):
             v, u = (4 * s for s in divmod(int(plan.moves[i, k, source, place]), 4))
             shown.append(images[row, :, v : v + 4, u : u + 4].numpy())
-        m = plan.dense[i, k, y, x]
+        m = plan.dense[i, k, y // 4, x // 4]
         np.testing.assert_allclose(mixed[2 * i + k, :, y : y + 4, x : x + 4], m * shown[0] + (1 - m) * shown[1], atol=1e-7)
 
 
@@ -233,7 +233,7 @@ def test_smooth_masks_follow_the_saliency():
         Key(3), images=torch.full((2, 3, 16, 16), 0.5), saliency=saliency
     )
     assert plan.moves is None
-    assert (plan.dense[0, 0, :, :8] == 1).all() and (plan.dense[0, 0, :, 8:] == 0).all()
+    assert (plan.mask()[0, 0, :, :8] == 1).all() and (plan.mask()[0, 0, :, 8:] == 0).all()
     assert (plan.dense[1, 0] == 1 - plan.dense[0, 0]).all()
 
 
@@ -261,7 +261,7 @@ def test_more_saliency_is_revealed_than_by_cutmix(pictures, block_num):
     share = (digits.saliency / digits.saliency.sum((1, 2), keepdim=True)).double().numpy()
     mixer = PuzzleMix(1.0, block_num=block_num, transport=False)
     plan = mixer.plan(Key(0), images=digits.images, saliency=digits.saliency)
-    found = revealed(plan.dense[:, 0], share, share[plan.partner])
+    found = revealed(plan.mask()[:, 0], share, share[plan.partner])
     rng, boxes = np.random.default_rng(0), np.ones((200, 32, 32))
     for i, weight in enumerate(plan.weight[:, 0]):
         high = min(32, max(1, round(32 * math.sqrt(1 - weight))))
@@ -274,8 +274,7 @@ def test_more_saliency_is_revealed_than_by_cutmix(pictures, block_num):
     moved = mixer.replace(transport=True).plan(Key(0), images=digits.images, saliency=digits.saliency)
     blocks = block_saliency(digits.saliency, block_num).double().numpy().reshape(200, -1)
     shown = [np.take_along_axis(s, moved.moves[:, 0, i], 1) for i, s in enumerate((blocks, blocks[moved.partner]))]
-    step = 32 // block_num
-    mask = moved.dense[:, 0, ::step, ::step].reshape(200, -1)
+    mask = moved.dense[:, 0].reshape(200, -1)
     with_transport = (mask * shown[0] + (1 - mask) * shown[1]).sum(1)
     without = (mask * blocks + (1 - mask) * blocks[moved.partner]).sum(1)
     assert with_transport.mean() >= without.mean() > revealed(boxes, share, share[plan.partner]).mean()

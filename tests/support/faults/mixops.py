@@ -11,6 +11,7 @@ DRAWING = (
     "mixops/mixers/test_switch.py",
     "mixops/mixers/test_conformance_authors.py",
 )
+BLOCKS = ("mixops/test_block_masks.py",)
 LOSS = ("mixops/test_losses.py",)
 TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers/test_contract.py")
 PIXELS = ("mixops/test_inputs.py",)
@@ -30,6 +31,10 @@ CUDA = ("mixops/kernels/test_blend_cuda.py",)
 # one line a fault
 # ruff: noqa: E501
 FAULTS = (
+    Fault("masks of blocks: the CPU kernel takes the next row", "mixops/kernels/blend/cpu.py", "line, blocks = y // (h // masks.shape[2])", "line, blocks = y % masks.shape[2]", BLOCKS),
+    Fault("masks of blocks: rows and columns exchanged", "mixops/masks.py", "apart, shape = blocks[..., :, None, :, None]", "apart, shape = blocks[..., None, :, None, :]", BLOCKS),
+    Fault("masks of blocks: blocks need not fill the image", "mixops/plan_checks.py", "whole = y and x and not plan.height % y and not plan.width % x", "whole = y and x", BLOCKS),
+    Fault("masks of blocks: pixels where plans are concatenated", "mixops/plan.py", "plan.dense if len(kinds) == 1 else", "plan.dense if False else", BLOCKS),
     Fault("label from the wrong side, dense", "mixops/apply/targets.py", "labels[:, None]] += weight", "labels[:, None]] += 1 - weight", TARGETS),
     Fault("label from the wrong side, on devices", "mixops/apply/targets.py", "[(own, weight), (own[partner], 1 - weight)]", "[(own, 1 - weight), (own[partner], weight)]", TARGETS),
     Fault("label from the wrong side, soft", "mixops/apply/targets.py", "shares(weight, labels[:, None], labels[partner][:, None])", "shares(weight, labels[partner][:, None], labels[:, None])", TARGETS),
@@ -97,7 +102,7 @@ FAULTS = (
     Fault("a box copied to the first column", "mixops/kernels/blend/cpu.py", "at = row * line + x0 * pixel", "at = row * line", ("mixops/kernels/test_blend_cpu.py",)),
     Fault("a strip under the mask of the first", "mixops/kernels/blend/cpu.py", "at = g * wy[j, y + row]", "at = g * wy[j, row]", ("mixops/kernels/test_blend_cpu.py",)),
     Fault("long rows under the mask of the first", "mixops/kernels/blend/cpu.py", "g *= wy[j, y]", "g *= wy[j, 0]", ("mixops/kernels/test_blend_cpu.py",)),
-    Fault("binary masks turned round", "mixops/kernels/blend/cpu.py", "float32(binary[b, j, y + row, x])", "1 - float32(binary[b, j, y + row, x])", ("mixops/mixers/test_fmix.py", "mixops/test_inputs.py")),
+    Fault("binary masks turned round", "mixops/kernels/blend/cpu.py", "_look_up(binary, b, j, y + row, h, w, weights, row)", "_look_up(1 - binary, b, j, y + row, h, w, weights, row)", ("mixops/mixers/test_fmix.py", "mixops/test_inputs.py")),
     Fault("left of a crop takes the word of top", "mixops/augment/words.py", "_SHARED, WORDS = 20, 21, 22, 23, 24", "_SHARED, WORDS = 20, 20, 22, 23, 24", CROPS),
     Fault("flip takes the word of an aspect", "mixops/augment/words.py", "_SHARED, WORDS = 20, 21, 22, 23, 24", "_SHARED, WORDS = 20, 21, 10, 23, 24", CROPS),
     Fault("rows of a crop overlap", "mixops/augment/words.py", "start=int(rows[0]) * WORDS", "start=int(rows[0]) * (WORDS - 1)", CROPS),
