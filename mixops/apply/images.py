@@ -192,8 +192,8 @@ def _obstacle(backend: str, read: tuple[Tensor, Tensor | None], plan: MixPlan, d
     """What a fused kernel cannot do of what is asked for."""
     images = read[0]
     several = " in rows of several sources" if plan.more is not None else ""
-    if plan.moves is not None:
-        return "plans that move blocks"
+    if plan.moves is not None and (backend == "triton" or several or plan.inset is not None):
+        return f"plans that move blocks{several}"
     if plan.past is not None and (backend == "numba" or several):
         return f"plans whose partners were mixed before{several}"
     if plan.inset is not None and several:

@@ -5,7 +5,7 @@
 in float32, every operation rounded, in the order of the eager blend: constant, box and dense masks give its very bits, the
 Gaussian ones what a float32 exponential is off. uint8 results are rounded half to even, as torch and NumPy do. Where the
 mask of floating images is 0 or 1, the one that is not shown is left out: 0 * NaN would be NaN. A partner that is shown whole
-in a box is read there pixel by pixel, where it stands in the whole.
+in a box is read there pixel by pixel, where it stands in the whole; blocks that are moved are fetched strip by strip.
 
 A strip of rows, all its channels, some three kB of floats, is worked on at a time: of 32 pixels a row what a row costs by
 itself would take longer than the work. It is laid out as the result is, in a buffer that stays in the L1 cache, unless it is
@@ -54,7 +54,9 @@ from .vectors import (
 )
 
 _STREAMED = 4 << 20  # bytes: a loader has four results of one size in turn, which together are in no cache any more
-_DTYPES = tuple(np.dtype(of) for of in (np.int64, np.float32, np.float32, np.uint8, np.bool_))  # of the arrays of a plan
+_DTYPES = tuple(
+    np.dtype(of) for of in (np.int64, np.float32, np.float32, np.uint8, np.bool_, np.int32)
+)  # of the arrays of a plan
 ROW = 1024  # elements of a strip whose buffers stay in the L1 cache
 
 
@@ -150,6 +152,19 @@ def _copy_strip(source, reach, to, length, planes):
 
 
 @njit()
+def _fetch(image, reach, to, length, rows, y, moves, b, j, side, n, h, planes, line):
+    """Copies such a strip of ``rows`` rows, from row y on, of an image whose n x n blocks are moved."""
+    high, wide = h // n, line // n
+    for row in range(rows):
+        above, inside = (y + row) // high * n, (y + row) % high
+        for place in range(n):
+            block = moves[b, j, side, above + place]
+            source = image + (block // n * high + inside) * line + block % n * wide
+            for i in range(planes):
+                copy(to + i * length + row * line + place * wide, source + i * reach, wide)
+
+
+@njit()
 def _paste(image, reach, strip, length, box, y, planes, line, pixel):
     """Copies what lies in the box of a strip of an image, from row y on, over a strip as ``_copy_strip`` made it."""
     y0, y1, x0, x1 = box
@@ -241,14 +256,15 @@ def _look_up(masks, b, j, y, h, w, weights, row):
 
 @njit()
 def _mix(
-    start, stop, images, octets, partner, params, dense, binary, inset, shape, rows, pixels_in, pixels_out, affine, kind,
-    past, out,
+    start, stop, images, octets, partner, params, dense, binary, inset, moves, shape, rows, pixels_in, pixels_out, affine,
+    kind, past, out,
 ):  # fmt: skip
     """Mixes images ``start`` to ``stop`` of the batch at ``images``, bytes if ``octets``, else floats, into that at ``out``.
 
     ``shape`` is (k, c, h, w), and a strip has ``rows`` rows, the last one fewer. Masks ``dense`` or ``binary`` are used
-    unless they are empty. ``inset`` is empty unless some rows' partners are shown whole in their boxes. ``affine`` holds
-    scale and bias; ``kind`` is the dtype of the result; ``past`` is as ``vectors.put`` takes it.
+    unless they are empty. ``inset`` is empty unless some rows' partners are shown whole in their boxes, ``moves`` unless
+    blocks are moved. ``affine`` holds scale and bias; ``kind`` is the dtype of the result; ``past`` is as ``vectors.put``
+    takes it.
     """
     k, c, h, w = shape
     n, masked, turned = rows * w * c, dense.size + binary.size > 0, pixels_in != pixels_out
@@ -257,7 +273,8 @@ def _mix(
     pixel, line, width = c // planes * item, w * (c // planes) * item, w * (c // out_planes)
     reach = h * line
     pastes = turned or rows > 1  # of long rows that lie as the result does both images are read as fast as a box is copied
-    pasted, laid = np.empty(4 * n, np.uint8), np.empty((2, 4 * n), np.uint8)
+    pasted, laid, fetched = np.empty(4 * n, np.uint8), np.empty((2, 4 * n), np.uint8), np.empty((2, 4 * n), np.uint8)
+    moving, blocks = moves.size > 0, int64(math.sqrt(moves.shape[3]))  # of a side
     affine_row, shown = np.empty((2, n), np.float32), np.empty(k, np.bool_)
     wx, wy, boxes = np.empty((k, w), np.float32), np.empty((k, h), np.float32), np.empty((k, 4), np.int64)
     columns, lines = np.empty((k, w), np.int64), np.empty((k, h), np.int64)
@@ -288,12 +305,16 @@ def _mix(
                 boxed = v0 + g != v0 and box[0] < box[1] and box[2] < box[3]
                 alone = shown[j] and (pastes or not boxed)
                 first, second, first_reach, second_reach = own + y * line, other + y * line, reach, reach
+                if moving:
+                    first, second, first_reach, second_reach = address(fetched), address(fetched) + 4 * n, length, length
+                    _fetch(own, reach, first, length, strip, y, moves, b, j, 0, blocks, h, planes, line)
+                    _fetch(other, reach, second, length, strip, y, moves, b, j, 1, blocks, h, planes, line)
                 if alone:
                     if v0 == 0:
                         first, second = second, first
                     if boxed:
-                        _copy_strip(first, reach, address(pasted), length, planes)
-                        _paste(second, reach, address(pasted), length, box, y, planes, line, pixel)
+                        _copy_strip(first, first_reach, address(pasted), length, planes)
+                        _paste(second, second_reach, address(pasted), length, box, y, planes, line, pixel)
                         first, first_reach = address(pasted), length
                 elif whole:
                     _copy_strip(second, reach, address(pasted), length, planes)
@@ -303,9 +324,9 @@ def _mix(
                     second, second_reach = address(pasted), length
                 if turned:
                     to = address(laid)
-                    if alone or not is_laid:
+                    if alone or moving or not is_laid:
                         turn(first, first_reach, to, laid_reach, count, c, octets, pixels_in)
-                    if not alone and (whole or not is_laid):
+                    if not alone and (whole or moving or not is_laid):
                         turn(second, second_reach, to + 4 * n, laid_reach, count, c, octets, pixels_in)
                     is_laid = not alone
                     first, second, first_reach, second_reach = to, to + 4 * n, laid_reach, laid_reach
@@ -360,7 +381,8 @@ def run(images: Tensor, plan: MixPlan, scale: Tensor | None, bias: Tensor | None
     masks = absent if plan.dense is None else plan.dense
     dense, binary = (absent, masks) if masks.dtype == np.uint8 else (masks, absent)
     inset = np.empty(0, np.bool_) if plan.inset is None else plan.inset
-    arrays = plan.partner, plan.params, dense, binary, inset
+    moves = np.empty((0, 0, 0, 0), np.int32) if plan.moves is None else plan.moves
+    arrays = plan.partner, plan.params, dense, binary, inset, moves
     drawn = [of_type(array, dtype) for array, dtype in zip(arrays, _DTYPES, strict=True)]
     rows, width = rows_of_strip(h, w * c), w * c if pixels_out else w
     run_sliced(

@@ -11,7 +11,7 @@ DRAWING = (
     "mixops/mixers/test_switch.py",
     "mixops/mixers/test_conformance_authors.py",
 )
-BLOCKS = ("mixops/test_block_masks.py",)
+BLOCKS, MOVES = ("mixops/test_block_masks.py",), ("mixops/kernels/test_moves_cpu.py",)
 LOSS = ("mixops/test_losses.py",)
 TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers/test_contract.py")
 PIXELS = ("mixops/test_inputs.py",)
@@ -31,6 +31,9 @@ CUDA = ("mixops/kernels/test_blend_cuda.py",)
 # one line a fault
 # ruff: noqa: E501
 FAULTS = (
+    Fault("moves: the CPU kernel fetches both images by the own one's", "mixops/kernels/blend/cpu.py", "strip, y, moves, b, j, 1, blocks", "strip, y, moves, b, j, 0, blocks", MOVES),
+    Fault("moves: the CPU kernel lays moved images out once a row", "mixops/kernels/blend/cpu.py", "if alone or moving or not is_laid:", "if alone or not is_laid:", MOVES),
+    Fault("moves: the CPU kernel begins each strip at a block", "mixops/kernels/blend/cpu.py", "inside = (y + row) // high * n, (y + row) % high", "inside = (y + row) // high * n, row % high", MOVES),
     Fault("masks of blocks: the CPU kernel takes the next row", "mixops/kernels/blend/cpu.py", "line, blocks = y // (h // masks.shape[2])", "line, blocks = y % masks.shape[2]", BLOCKS),
     Fault("masks of blocks: rows and columns exchanged", "mixops/masks.py", "apart, shape = blocks[..., :, None, :, None]", "apart, shape = blocks[..., None, :, None, :]", BLOCKS),
     Fault("masks of blocks: blocks need not fill the image", "mixops/plan_checks.py", "whole = y and x and not plan.height % y and not plan.width % x", "whole = y and x", BLOCKS),
