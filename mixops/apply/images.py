@@ -19,6 +19,7 @@ from ..runtime.buffers import empty
 from ..runtime.checks import check_array, check_choice, check_type, shown
 from ..runtime.devices import has_triton, to_device
 from ..runtime.uncompiled import uncompiled
+from .moves import apart
 from .normalisation import affine
 
 Backend = Literal["eager", "numba", "triton"]
@@ -192,9 +193,9 @@ def _obstacle(backend: str, read: tuple[Tensor, Tensor | None], plan: MixPlan, d
     """What a fused kernel cannot do of what is asked for."""
     images = read[0]
     several = " in rows of several sources" if plan.more is not None else ""
-    if plan.moves is not None and (backend == "triton" or several or plan.inset is not None):
+    if plan.moves is not None and (several or plan.inset is not None):
         return f"plans that move blocks{several}"
-    if plan.past is not None and (backend == "numba" or several):
+    if plan.past is not None and (backend == "numba" or several or plan.moves is not None):
         return f"plans whose partners were mixed before{several}"
     if plan.inset is not None and several:
         return f"plans that show images whole in a box{several}"
@@ -232,6 +233,8 @@ def _run(
     if backend == "triton" and plan.more is None:
         from ..kernels.blend.launch import mix
 
+        if plan.moves is not None:  # in copies: a kernel that looks for each pixel's block would wait for every look
+            images, history, plan = apart(images, plan)
         mix(images, plan, scale, bias, out, history)
         return
     if backend == "numba" and plan.more is None:

@@ -6,6 +6,7 @@ block m of image i at the place of block j.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isqrt
 from typing import TypeVar
 
@@ -13,6 +14,9 @@ import numpy as np
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
+
+from ..plan import MixPlan
+from ..runtime.devices import to_device
 
 Images = TypeVar("Images", Tensor, np.ndarray)
 
@@ -37,6 +41,24 @@ def move_blocks(images: Shaped[Images, "b ... h w"], moves: Int[Images, "b n*n"]
     rows = torch.arange(b, device=images.device) if isinstance(images, Tensor) else np.arange(b)
     moved = grid.reshape(b, blocks, *grid.shape[3:])[rows[:, None], moves].reshape(grid.shape)
     return _permute(moved, (0, 3, 1, 4, 2, 5)).reshape(images.shape)
+
+
+def apart(images: Shaped[Tensor, "b c h w"], plan: MixPlan) -> tuple[Tensor, Tensor, MixPlan]:
+    """The own and the partner image of each output with their blocks moved, (b k, c, h, w) both, and a plan of those.
+
+    It has a row for each output, whose partner is in the other batch as if that had been mixed before.
+    """
+    assert plan.moves is not None
+    b, k = plan.weight.shape
+    moves = to_device(plan.moves.reshape(b * k, 2, -1), images.device).long()
+    rows = (np.arange(b), plan.partner)
+    own, other = (move_blocks(images[to_device(row.repeat(k), images.device)], moves[:, i]) for i, row in enumerate(rows))
+    alone = replace(
+        plan, partner=np.arange(b * k), weight=plan.weight.reshape(-1, 1), lam=plan.lam.reshape(-1, 1),
+        params=plan.params.reshape(b * k, 1, -1), moves=None, past=np.ones(b * k, np.bool_),
+        dense=None if plan.dense is None else plan.dense.reshape(b * k, 1, *plan.dense.shape[2:]),
+    )  # fmt: skip
+    return own, other, alone
 
 
 def _permute(x: Images, axes: tuple[int, ...]) -> Images:

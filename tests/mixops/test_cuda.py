@@ -99,7 +99,7 @@ def test_the_call_in_the_place_of_mixup_fn(dtype):
     torch.testing.assert_close(targets.cpu(), wanted)
 
 
-def test_gradients_videos_and_moved_blocks_take_the_eager_path():
+def test_gradients_and_videos_take_the_eager_path():
     plan = HMix(interpolations=2).plan(Key(), batch_size=4, height=8, width=8)
     x = torch.rand(4, 3, 8, 8, device="cuda", requires_grad=True)
     mix_images(x, plan).square().sum().backward()
@@ -110,10 +110,20 @@ def test_gradients_videos_and_moved_blocks_take_the_eager_path():
     with never_waiting():
         mixed = mix_images(video.cuda(non_blocking=True), plan)
     torch.testing.assert_close(mixed.cpu(), mix_images(video, plan))
-    saliency = torch.rand(4, 8, 8)
-    images = torch.rand(4, 3, 8, 8)
-    puzzle = PuzzleMix(block_num=4).plan(Key(), images=images, saliency=saliency)
-    torch.testing.assert_close(mix_images(images.cuda(), puzzle).cpu(), mix_images(images, puzzle))
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize("moving", [True, False])
+def test_masks_of_blocks_and_moved_blocks(form, moving):
+    images, saliency = some_bytes(8, 3, 64, 64).contiguous(memory_format=form), torch.rand(8, 64, 64) ** 12
+    mixer = PuzzleMix(block_num=16, interpolations=3, transport=moving, t_eps=0.05)
+    plan = mixer.plan(Key(), images=images, saliency=saliency)
+    expected = mix_images(images, plan, **NORMAL)
+    there = images.cuda()
+    mix_images(there, plan, **NORMAL)  # compiles
+    with never_waiting():
+        mixed = mix_images(there, plan, **NORMAL)
+    torch.testing.assert_close(mixed.cpu(), expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

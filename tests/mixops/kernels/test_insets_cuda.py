@@ -13,7 +13,7 @@ import pytest
 import torch
 from support import reference
 
-from mixops import CutMix, Key, MixPlan, RecursiveMix, ResizeMix, Switch, ZetaMixUp, mix_images
+from mixops import CutMix, Key, MixPlan, PuzzleMix, RecursiveMix, ResizeMix, Switch, ZetaMixUp, mix_images
 
 pytest.importorskip("triton")
 from support.emulated import Emulated
@@ -60,6 +60,23 @@ def test_the_result_may_take_the_place_of_the_history(layout: torch.memory_forma
     expected = mix_images(images, plan, history=past.clone(), backend="eager")
     assert mix_images(images, plan, history=past, out=past, backend="triton") is past
     torch.testing.assert_close(past, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", FORMATS, ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_moved_blocks_are_mixed_in_copies(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    saliency = pictures(5, 16, 24) ** 12
+    puzzle, box = PuzzleMix(block_num=4, t_eps=0.05, interpolations=2), CutMix(interpolations=2)
+    images = pictures(5, 3, 16, 24) if dtype == torch.float32 else (pictures(5, 3, 16, 24) * 255).byte()
+    images = images.contiguous(memory_format=layout)
+    for mixer in (puzzle, puzzle.replace(prob=0.5), Switch([puzzle, box])):
+        plan = mixer.plan(Key(0), images=images, saliency=saliency)
+        assert (plan.moves != np.arange(16)).any()
+        for options in ({}, {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "dtype": torch.float32}):
+            mixed = mix_images(images, plan, backend="triton", **options)
+            assert mixed.is_contiguous(memory_format=layout)
+            expected = reference.mix_images(images.numpy(), plan, options.get("mean"), options.get("std"))
+            np.testing.assert_allclose(mixed.numpy(), expected, rtol=0, atol=1e-5 if mixed.is_floating_point() else 0.501)
 
 
 def test_what_is_not_finite_is_seen_where_it_is_shown_alone() -> None:

@@ -34,6 +34,8 @@ FAULTS = (
     Fault("moves: the CPU kernel fetches both images by the own one's", "mixops/kernels/blend/cpu.py", "strip, y, moves, b, j, 1, blocks", "strip, y, moves, b, j, 0, blocks", MOVES),
     Fault("moves: the CPU kernel lays moved images out once a row", "mixops/kernels/blend/cpu.py", "if alone or moving or not is_laid:", "if alone or not is_laid:", MOVES),
     Fault("moves: the CPU kernel begins each strip at a block", "mixops/kernels/blend/cpu.py", "inside = (y + row) // high * n, (y + row) % high", "inside = (y + row) // high * n, row % high", MOVES),
+    Fault("moves: on CUDA the partner's blocks move as the own ones", "mixops/apply/moves.py", "moves[:, i])", "moves[:, 0])", ("mixops/kernels/test_insets_cuda.py",)),
+    Fault("moves: on CUDA outputs of a pair in another order", "mixops/apply/moves.py", "row.repeat(k)", "np.tile(row, k)", ("mixops/kernels/test_insets_cuda.py",)),
     Fault("masks of blocks: the CPU kernel takes the next row", "mixops/kernels/blend/cpu.py", "line, blocks = y // (h // masks.shape[2])", "line, blocks = y % masks.shape[2]", BLOCKS),
     Fault("masks of blocks: rows and columns exchanged", "mixops/masks.py", "apart, shape = blocks[..., :, None, :, None]", "apart, shape = blocks[..., None, :, None, :]", BLOCKS),
     Fault("masks of blocks: blocks need not fill the image", "mixops/plan_checks.py", "whole = y and x and not plan.height % y and not plan.width % x", "whole = y and x", BLOCKS),
