@@ -64,12 +64,16 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return hashes
 
 
+HEAVY = ("Hugging Face Trainer", "Accelerate")
+"""Whose imports take longer than the test."""
+
+
 def test_every_section_is_run() -> None:
     assert [section.split("\n")[0] for section in SECTIONS[1:]] == list(MODULES)
 
 
 @pytest.mark.filterwarnings("default")  # of the frameworks, about themselves
-@pytest.mark.parametrize("name", list(MODULES))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.nightly if n in HEAVY else ()) for n in MODULES])
 def test_goes_on_with_the_next_batch(
     name: str, place: Path, shown: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

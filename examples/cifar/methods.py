@@ -169,6 +169,7 @@ METHODS = (
     Method("TrivialAugment and CutMix", CutMix(1.0), augment=TrivialAugmentWide()),
     Method("puzzle-mix", step=puzzle(1)),
     Method("mixup, batch x 5", MixUp(1.0), batches=5),
+    Method("none, batch x 5", batches=5),
     Method("none, labels shuffled", shuffled=True),
     Method("mixup, K = 3", MixUp(1.0, interpolations=3)),
     Method("mixup, K = 5", MixUp(1.0, interpolations=5)),

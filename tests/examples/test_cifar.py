@@ -40,7 +40,14 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+FIRST = ("none", "CutMix", "AlignMixup", "MultiMix, dense, distilled", "TrivialAugment", "puzzle-mix", "5 copies, mixup")
+"""One of each kind; all of them by night."""
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, id=m.name, marks=() if m.name in FIRST else pytest.mark.nightly) for m in METHODS],
+)
 def test_each_method_trains(method):
     run = train.train(method, 0, replace(SETTINGS, epochs=1), TRAIN, TEST, None)
     assert len(run.losses) == 1 and np.isfinite(run.losses[0]) and run.losses[0] > 0

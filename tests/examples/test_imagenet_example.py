@@ -144,7 +144,7 @@ RECIPES = {
 }  # fmt: skip
 
 
-DEFAULT = ("everything", "multimix")
+DEFAULT = ("everything",)
 
 
 @pytest.mark.parametrize(

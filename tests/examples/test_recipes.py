@@ -310,7 +310,9 @@ def start(recipe: Any) -> Any:
     return module("run").Run(recipe, 0, 1, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly if i % 2 else ()) for i, name in enumerate(RECIPES)]
+)
 def test_two_steps(name: str, place: Path) -> None:
     recipe = tiny(name)
     run = start(recipe)

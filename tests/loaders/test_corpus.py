@@ -23,7 +23,7 @@ from PIL import Image
 from pipelines import pillow
 from pipelines.jpeg import plain_size
 
-pytestmark = pytest.mark.timeout(3000)  # under a minute where nothing else runs
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3000)]  # under a minute where nothing else runs
 _SIZE = 48
 _RUN = """
 import sys
@@ -40,22 +40,20 @@ np.savez(out, images=images, labels=labels, ids=ids, names=np.array(names))
 """
 
 
-@pytest.fixture(scope="module", params=[4, pytest.param(1, marks=pytest.mark.nightly)])
-def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every so many of the files in two class folders, under names that a loader takes."""
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files in two class folders, under names that a loader takes."""
     root = tmp_path_factory.mktemp("corpus")
     with tarfile.open(_source_distribution()) as tar:
         count = 0
         for member in tar:
-            if not (member.isreg() and "/Tests/images/" in member.name):
-                continue
-            if count % request.param == 0:
-                path = root / "ab"[count // request.param % 2] / f"{count:04d} {Path(member.name).name}.jpg"
+            if member.isreg() and "/Tests/images/" in member.name:
+                path = root / "ab"[count % 2] / f"{count:04d} {Path(member.name).name}.jpg"
                 path.parent.mkdir(exist_ok=True)
                 opened = tar.extractfile(member)
                 assert opened is not None
                 path.write_bytes(opened.read())
-            count += 1
+                count += 1
     assert count > 900
     return root
 
@@ -103,7 +101,7 @@ def test_all_backends_are_of_one_opinion(opinions: dict[str, dict[str, Any]]) ->
     assert {"torchvision", "dali"} <= opinions.keys()
     reference = opinions["torchvision"]
     plain = np.array([plain_size(Path(name).read_bytes()) is not None for name in reference["names"][reference["ids"]]])
-    assert plain.sum() > 5
+    assert plain.sum() > 20
     for backend, opinion in opinions.items():
         for what in ("names", "ids", "labels"):
             np.testing.assert_array_equal(opinion[what], reference[what], err_msg=backend)
@@ -117,7 +115,7 @@ def test_opinions_are_pillows(opinions: dict[str, dict[str, Any]]) -> None:
     """What is refused is what Pillow refuses, or a format that is not accepted; what is shown is Pillow's picture."""
     reference = opinions["torchvision"]
     shown = reference["ids"] == np.arange(len(reference["ids"]))
-    assert shown.mean() > 0.5
+    assert shown.sum() > 500
     for i, name in enumerate(reference["names"]):
         data = Path(name).read_bytes()
         with warnings.catch_warnings():

@@ -71,7 +71,7 @@ def test_a_permutation_is_the_order_of_its_words():
     assert Key(9, 1, 2, 3).permutation(Stream.PAIRING, 50).tolist() == sorted(range(50), key=words.__getitem__)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 65535, 65536, 65537, 131073, 300_000])
+@pytest.mark.parametrize("n", [0, 1, 2, 65535, 65536, 65537, 131073, pytest.param(300_000, marks=pytest.mark.nightly)])
 def test_the_order_of_many_words_is_that_of_a_stable_sort(n):
     """Also where words share all bits but the lowest, where these decide against the position, and where all are shared."""
     rng = np.random.default_rng(n)

@@ -144,6 +144,7 @@ def variance(gradients):
     return float(np.var(np.array(gradients), axis=0).sum())
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("draw", "alpha"), [("sample", 1.0), ("batch", 0.5)])
 def test_more_interpolations_lower_the_variance_as_predicted(draw, alpha):
     """Var(K) = Var[E over lambda] + E[Var over lambda] / K, whatever the pairs: Prop. III.1, eq. 12, B pairs at a time.

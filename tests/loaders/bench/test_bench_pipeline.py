@@ -93,6 +93,7 @@ def run(*arguments: str) -> None:
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.nightly
 def test_mixers_table(tmp_path: Path, setting: Setting) -> None:
     pytest.importorskip("nvidia.dali")
     pytest.importorskip("matplotlib")

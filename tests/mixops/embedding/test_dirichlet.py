@@ -176,6 +176,7 @@ print("ended", bool((out > 0).all() | np.isnan(out).any()))
 """
 
 
+@pytest.mark.nightly
 def test_compiled_code_always_ends():
     """Where nothing is ever accepted; a loop in compiled code lets no signal through, so another process runs it."""
     done = subprocess.run([sys.executable, "-c", ENDLESS], capture_output=True, text=True, timeout=240)

@@ -55,6 +55,7 @@ def test_the_interpreted_kernels_have_the_cpus_bytes() -> None:
     assert json.loads(interpreted(code)) == []
 
 
+@pytest.mark.nightly
 def test_a_wrong_byte_is_found() -> None:
     """The boxes of a blur reach a pixel too far."""
     code = """

@@ -72,10 +72,18 @@ def auctions(device: str, sides: Sequence[int], p: int) -> list[str]:
     return found
 
 
-def test_the_interpreted_kernels_have_the_bits_of_torchs_operations() -> None:
+@pytest.mark.parametrize(
+    "cases",
+    [
+        "relaxations('cpu', (2, 3), 2, 2), auctions('cpu', (2,), 2)",
+        pytest.param("relaxations('cpu', (2, 3, 4), 2, 2), auctions('cpu', (2, 3), 8)", marks=pytest.mark.nightly),
+    ],
+    ids=["few", "more"],
+)
+def test_the_interpreted_kernels_have_the_bits_of_torchs_operations(cases: str) -> None:
     folders = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
     code = f"import sys; sys.path[:0] = {folders!r}\nimport json\nfrom test_puzzle_cuda import auctions, relaxations\n"
-    code += "print(json.dumps([relaxations('cpu', (2, 3, 4), 2, 2), auctions('cpu', (2, 3), 8)]))"
+    code += f"print(json.dumps([{cases}]))"
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
