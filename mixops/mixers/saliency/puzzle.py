@@ -144,15 +144,17 @@ class PuzzleMix(BetaMixer):
             visible = torch.stack([mask > 0, mask < 1], 2).view(shape)
             found = transport_blocks(both.reshape(-1, n * n), visible.view(-1, n * n), self.t_eps)
             moves = found.view(shape).to(torch.int32).cpu().numpy()
-        ends = [saliency.min(), problem.vertical.min(), problem.horizontal.min(), *images.aminmax()]
-        least, vertical, horizontal, low, high = torch.stack([value.float() for value in ends]).tolist()  # one wait
+        signs = [saliency.min(), problem.vertical.min(), problem.horizontal.min()]
+        if self.std is None and images.is_floating_point():
+            low, high = images.aminmax()
+            signs.append(torch.minimum(low, 1 - high) + _ROUNDING)  # negative where they leave [0, 1]
+        least, *others = torch.stack([value.float() for value in signs]).tolist()  # the device is waited for once
         if least < 0:
             raise ValueError(f"saliency must be at least 0, got {least:.3g}")
-        unknown = self.std is None and images.is_floating_point() and not -_ROUNDING <= low <= high <= 1 + _ROUNDING
-        if min(vertical, horizontal) < 0 or unknown:
+        if min(others) < 0:
             raise ValueError(
                 f"std must undo the normalisation of images, so that they span [0, 1], got {self.std} for "
-                f"values from {low:.3g} to {high:.3g}"
+                f"values from {images.min().item():.3g} to {images.max().item():.3g}"
             )
         return mask.cpu().numpy(), moves
 

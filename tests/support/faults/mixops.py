@@ -11,6 +11,7 @@ DRAWING = (
     "mixops/mixers/test_switch.py",
     "mixops/mixers/test_conformance_authors.py",
 )
+ASCENT = ("mixops/kernels/test_relaxation_cpu.py",)
 BLOCKS, MOVES = ("mixops/test_block_masks.py",), ("mixops/kernels/test_moves_cpu.py",)
 LOSS = ("mixops/test_losses.py",)
 TARGETS = ("mixops/apply/test_targets.py", "mixops/test_plan.py", "mixops/mixers/test_contract.py")
@@ -36,6 +37,9 @@ FAULTS = (
     Fault("moves: the CPU kernel begins each strip at a block", "mixops/kernels/blend/cpu.py", "inside = (y + row) // high * n, (y + row) % high", "inside = (y + row) // high * n, row % high", MOVES),
     Fault("moves: on CUDA the partner's blocks move as the own ones", "mixops/apply/moves.py", "moves[:, i])", "moves[:, 0])", ("mixops/kernels/test_insets_cuda.py",)),
     Fault("moves: on CUDA outputs of a pair in another order", "mixops/apply/moves.py", "row.repeat(k)", "np.tile(row, k)", ("mixops/kernels/test_insets_cuda.py",)),
+    Fault("puzzle: on the CPU all layers are tied to their own", "mixops/kernels/relaxation_cpu.py", "k = (i + shift) % layers", "k = i", ASCENT),
+    Fault("puzzle: on the CPU the flow is forgotten", "mixops/kernels/relaxation_cpu.py", "before = flow[across, shift, i, y, x, p]", "before = float32(0.0)", ASCENT),
+    Fault("puzzle: cells are added over", "mixops/mixers/saliency/puzzle_masks.py", "cells = cells + columns[..., i]", "cells = columns[..., i]", ("mixops/mixers/test_puzzle.py",)),
     Fault("masks of blocks: the CPU kernel takes the next row", "mixops/kernels/blend/cpu.py", "line, blocks = y // (h // masks.shape[2])", "line, blocks = y % masks.shape[2]", BLOCKS),
     Fault("masks of blocks: rows and columns exchanged", "mixops/masks.py", "apart, shape = blocks[..., :, None, :, None]", "apart, shape = blocks[..., None, :, None, :]", BLOCKS),
     Fault("masks of blocks: blocks need not fill the image", "mixops/plan_checks.py", "whole = y and x and not plan.height % y and not plan.width % x", "whole = y and x", BLOCKS),
