@@ -65,7 +65,9 @@ class PlanSources:
 
     def dense(self, height: int, width: int) -> Float32[np.ndarray, "b k s h w"]:
         """The masks at every pixel."""
-        return spread(self.masks[..., None, None] if self.constant else self.masks, height, width)  # type: ignore[no-any-return]
+        if self.constant:  # a view: it takes no memory
+            return np.broadcast_to(self.masks[..., None, None], (*self.masks.shape, height, width))
+        return spread(self.masks, height, width)  # type: ignore[no-any-return]
 
     def of_rows(self, rows: Any) -> PlanSources:
         """The sources of some rows, as an index of the arrays; they must be among them."""

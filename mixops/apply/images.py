@@ -193,9 +193,9 @@ def _obstacle(backend: str, read: tuple[Tensor, Tensor | None], plan: MixPlan, d
     """What a fused kernel cannot do of what is asked for."""
     images = read[0]
     several = " in rows of several sources" if plan.more is not None else ""
-    if plan.moves is not None and (several or plan.inset is not None):
+    if plan.moves is not None and (several or plan.inset is not None or plan.past is not None):
         return f"plans that move blocks{several}"
-    if plan.past is not None and (backend == "numba" or several or plan.moves is not None):
+    if plan.past is not None and (backend == "numba" or several):
         return f"plans whose partners were mixed before{several}"
     if plan.inset is not None and several:
         return f"plans that show images whole in a box{several}"
