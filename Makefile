@@ -6,7 +6,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint con
 unexport PYTHONDONTWRITEBYTECODE
 FFCV_PACKAGES := pkg-config libturbojpeg0-dev libopencv-dev
 
-.PHONY: demo test nightly quick check docs wheels constraints gpu soak mutants docs-check format clean
+.PHONY: demo test nightly quick check lint docs wheels constraints gpu soak mutants docs-check format clean
 
 demo: .venv/base
 	$(BIN)/mixstage demo
@@ -26,11 +26,13 @@ quick: .venv/dev
 	  mixers/test_puzzle.py mixers/test_registry.py mixers/test_several.py runtime/test_jit.py pairing/test_matching.py \
 	  test_call.py test_theory.py test_inputs.py test_measures.py test_signatures.py test_cuda.py)
 
-check: .venv/dev
+check: lint
+	$(BIN)/python -m pytest -q tests/test_imports.py -k "not loads_no_backend"
+
+lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_imports.py -k "not loads_no_backend"
 
 # the site of docs/, in site/: open site/index.html, no server needed
 docs: .venv/dev

@@ -11,6 +11,8 @@ import torch
 from hypothesis import settings
 from support.images import make_folder, make_jpeg_folder
 
+from mixops.runtime.jit import kernel_folder
+
 # the same examples in every run; HYPOTHESIS_PROFILE=search looks for new ones
 settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
 settings.register_profile("search", deadline=None, max_examples=1000)
@@ -18,7 +20,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 # files that take minutes begin first, so that no worker has one left when the others are done
-LONG = ("test_contract.py", "test_imagenet_example.py", "test_blend_cuda.py", "test_augment_cuda.py", "test_bounds.py")
+LONG = ("test_contract.py", "test_resume.py", "test_bad_files.py", "test_works_with.py", "test_registry.py", "test_docs.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,7 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Indexes of test folders must not fill the user's cache."""
+    """Indexes of test folders must not fill the user's cache; kernels of other processes are compiled once for all tests."""
+    if (kernels := kernel_folder()) is not None:
+        os.environ["NUMBA_CACHE_DIR"] = kernels
     os.environ["MIXSTAGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 

@@ -42,8 +42,10 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#") and line.split()[0] not in NOT_RUN]
 
 
-def named(pages: list[Path]) -> list[Any]:
-    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
+def named(pages: list[Path], nightly: tuple[str, ...] = ()) -> list[Any]:
+    names = [str(page.relative_to(ROOT)) for page in pages]
+    marks = [pytest.mark.nightly if name in nightly else () for name in names]
+    return [pytest.param(page, id=name, marks=mark) for page, name, mark in zip(pages, names, marks, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,9 @@ def test_every_page_is_linked_from_the_contents() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on machines with fewer cores than a page's
-@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python") and page != RUN_ELSEWHERE]))
+@pytest.mark.parametrize(
+    "page", named([page for page in PAGES if blocks(page, "python") and page != RUN_ELSEWHERE], nightly=("docs/dali.md",))
+)
 def test_python_blocks(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("nvidia.dali", "torchvision"):
         pytest.importorskip(module)

@@ -76,6 +76,7 @@ def test_right(results: Path) -> None:
     )
 
 
+@pytest.mark.nightly
 def test_why_a_test_failed_is_said_at_once(tmp_path: Path) -> None:
     """Before the summary, which a run that is cut off has not."""
     (tmp_path / "test_one.py").write_text("def test_one():\n    assert 6 * 7 == 41\n")

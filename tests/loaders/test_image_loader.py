@@ -259,6 +259,16 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
+def at_rest():
+    """How many threads and descriptors there are when that has not changed for a fifth of a second."""
+    found, since = (native_threads(), descriptors()), time.monotonic()
+    while time.monotonic() - since < 0.2:
+        time.sleep(0.01)
+        if (seen := (native_threads(), descriptors())) != found:
+            found, since = seen, time.monotonic()
+    return found
+
+
 def leave_by_break(one):
     for _ in one:
         break
@@ -306,13 +316,12 @@ def test_nothing_is_left_behind(roots, backend, leave):
         one.close()
 
     run()
-    settle(lambda: native_threads() == 1, 1.0)
-    before = native_threads(), descriptors()
+    before = at_rest()
     for _ in range(2):
         run()
-    settle(lambda: native_threads() <= before[0] and descriptors() == before[1])
+    settle(lambda: native_threads() <= before[0] and descriptors() <= before[1])
     assert native_threads() <= before[0]
-    assert descriptors() == before[1]
+    assert descriptors() <= before[1]
 
 
 def test_ctrl_c_while_waiting(jpeg_folder, monkeypatch):
@@ -320,7 +329,7 @@ def test_ctrl_c_while_waiting(jpeg_folder, monkeypatch):
     leave_by_break(loader(jpeg_folder))  # imports what it needs, which should not be interrupted
     gate = threading.Event()
     read = Folder.read
-    monkeypatch.setattr(Folder, "read", lambda self, sample: (gate.wait(0.5) and b"") or read(self, sample))
+    monkeypatch.setattr(Folder, "read", lambda self, sample: (gate.wait(0.1) and b"") or read(self, sample))
     monkeypatch.setattr(Folder, "places", lambda *_: None)  # so that it is asked sample by sample
 
     def interrupt(*_):  # what SIGINT's own handler does; processes that run tests in parallel ignore the signal

@@ -213,6 +213,7 @@ def test_a_collate_function_in_the_process_and_in_workers(options):
     assert len(weights) == len(batches) == 8
 
 
+@pytest.mark.nightly
 def test_spawned_workers_mix_as_forked_ones():
     options = {"num_workers": 1, "persistent_workers": True}  # a start costs seconds
     forked, spawned = (two_epochs(CutMix(), multiprocessing_context=context, **options) for context in ("fork", "spawn"))

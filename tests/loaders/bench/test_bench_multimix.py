@@ -66,6 +66,7 @@ def allocate(device: torch.device, mib: int) -> Callable[[], None]:
     return call
 
 
+@pytest.mark.nightly
 def test_memory_is_what_a_call_holds() -> None:
     """What is held before the call, and what the process needs to start, does not count."""
     peak = peak_memory(allocate, (100,), CPU, torch.get_num_threads)

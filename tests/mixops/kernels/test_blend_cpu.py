@@ -61,6 +61,16 @@ def test_the_kernel_is_the_reference():
         assert error <= TOLERANCE[out.dtype], (plan, images.dtype, out.dtype, images.stride(), out.stride(), error)
 
 
+@pytest.mark.parametrize(
+    ("streamed", "threads"),
+    [
+        ("cached", 1),
+        ("streamed", 3),
+        pytest.param("cached", 3, marks=pytest.mark.nightly),
+        pytest.param("streamed", 1, marks=pytest.mark.nightly),
+    ],
+    indirect=True,
+)
 def test_the_kernel_gives_the_bits_of_the_eager_blend(streamed, threads):
     count = 0
     for images, plan, options, out in cases():

@@ -177,7 +177,7 @@ def test_the_kernels_have_few_instructions(layout, mask) -> None:
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [pytest.param(80, marks=pytest.mark.nightly), 90])
 def test_all_images_are_asked_for_before_anything_is_computed(capability, mask) -> None:
     """A load that the assembler puts behind the first rows' arithmetic is waited for on its own."""
     names, elements = issued("fp16", "NHWC", MASKS[mask], 1, capability)

@@ -75,7 +75,7 @@ def auctions(device: str, sides: Sequence[int], p: int) -> list[str]:
 @pytest.mark.parametrize(
     "cases",
     [
-        "relaxations('cpu', (2, 3), 2, 2), auctions('cpu', (2,), 2)",
+        "relaxations('cpu', (3,), 2, 1), auctions('cpu', (2,), 2)",
         pytest.param("relaxations('cpu', (2, 3, 4), 2, 2), auctions('cpu', (2, 3), 8)", marks=pytest.mark.nightly),
     ],
     ids=["few", "more"],

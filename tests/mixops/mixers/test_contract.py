@@ -16,14 +16,24 @@ _CHUNKS = 8
 _SLOW = 8  # a plan of a mixer that solves for its masks counts for so many
 
 
+VARIANTS = ("PuzzleMix(transport=False)", "PuzzleMix(saliency='spectral')", "CoMixUp(saliency='spectral')")
+"""Each plan takes long, and draws as the mixer without these options does."""
+
+
 def a_chunk(name: str) -> int:
     """The plans of a chunk of a mixer's sweep."""
     count = -(-PLANS // (len(CASES) * _CHUNKS))
     return count // _SLOW if CASES[name].example.mask_needs else count
 
 
-@pytest.mark.parametrize("chunk", [0, *(pytest.param(chunk, marks=pytest.mark.nightly) for chunk in range(1, _CHUNKS))])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "chunk"),
+    [
+        pytest.param(name, chunk, marks=pytest.mark.nightly if chunk or name in VARIANTS else ())
+        for name in CASES
+        for chunk in range(_CHUNKS)
+    ],
+)
 def test_sweep(name, chunk):
     """``PLANS`` plans, by default an eighth of them: all get the cheap checks, every twentieth the costly ones."""
     case = CASES[name]
@@ -35,10 +45,6 @@ def test_sweep(name, chunk):
                 check(case, setting, plan)
         except AssertionError as error:
             raise AssertionError(f"{name}, {check.__name__}, {setting}") from error
-
-
-VARIANTS = ("PuzzleMix(transport=False)", "PuzzleMix(saliency='spectral')", "CoMixUp(saliency='spectral')")
-"""Each plan takes long, and draws as the mixer without these options does."""
 
 
 def by_night(name, check):

@@ -23,6 +23,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sum(1 for _ in batches
 """
 
 
+@pytest.mark.nightly
 def test_a_child_ends_with_its_own_status_and_the_parent_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CODE, str(make_jpeg_folder(tmp_path / "data", 40))]
     done = subprocess.run(command, capture_output=True, text=True)
