@@ -209,10 +209,19 @@ class Trainer:
 """  # what Composer 0.32 does with an iterable
 
 
-@pytest.mark.parametrize("spin", [True, False])
-@pytest.mark.parametrize("epoch, batch", [(0, 0), (0, 5), (2, 5)])
+@pytest.mark.parametrize(
+    ("epoch", "batch", "spin"),
+    [
+        (0, 5, True),
+        (2, 5, False),
+        *(
+            pytest.param(*case, marks=pytest.mark.nightly)
+            for case in ((0, 0, True), (0, 0, False), (0, 5, False), (2, 5, True))
+        ),
+    ],
+)
 def test_the_place_that_composer_goes_on_from_is_looked_at(
-    place: Path, monkeypatch: pytest.MonkeyPatch, spin: bool, epoch: int, batch: int
+    place: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int, spin: bool
 ) -> None:
     """Without Composer: a Trainer of its module's name that begins epochs in the same way."""
     module = ModuleType("composer.trainer.trainer")

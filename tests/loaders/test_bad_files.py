@@ -294,6 +294,7 @@ print(sum(len(images) for _ in range(2) for images, _ in one), one.stats().bad_f
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, 20))])
 def test_no_bytes_end_the_process(tmp_path, seed):
     """A batch of 64 with a hundred header mutants among good files, in a process of its own."""

@@ -274,6 +274,7 @@ def torchrun(tmp_path, world, root, backend, rows=24, stop=0, state="-"):
     return [[i for r in ranks for i in r[0][step][0]] for step in range(len(ranks[0][0]))], state_file
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("backend", ["dali", *(pytest.param(b, marks=pytest.mark.slow) for b in ("torchvision", "ffcv"))])
 @pytest.mark.parametrize("world", [2, *(pytest.param(w, marks=pytest.mark.slow) for w in (1, 3, 4, 8))])
 def test_torchrun(roots, tmp_path, backend, world):

@@ -77,6 +77,7 @@ def test_a_folder_without_init_is_no_package_in_our_place(tmp_path: Path) -> Non
     assert done.stdout.strip() == str(ROOT / "loaders" / "__init__.py"), done.stderr
 
 
+@pytest.mark.nightly
 def test_runs_modules_by_both_names() -> None:
     command = [sys.executable, "-m", "mixstage.loaders.cli.main", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

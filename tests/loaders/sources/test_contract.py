@@ -116,8 +116,17 @@ def test_ranks_have_each_sample_once(made: Any, name: str) -> None:
     assert sorted(ids) == list(range(COUNT))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.holds_bad])
+HOLD_BAD = [name for name, case in CASES.items() if case.holds_bad]
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        pytest.param(name, backend, marks=() if i % len(BACKENDS) == j else pytest.mark.nightly)
+        for i, name in enumerate(HOLD_BAD)
+        for j, backend in enumerate(BACKENDS)
+    ],
+)
 def test_a_bad_sample_is_named_and_another_takes_its_place(made: Any, name: str, backend: str) -> None:
     folder, root = made(name, "bad")
     with loader(folder, backend, on_error="skip") as expected, loader(root, backend, on_error="skip", ids=True) as one:

@@ -359,6 +359,7 @@ def test_bad_arguments():
         mixer.replace(std=(0.1, 0.2)).plan(Key(0), images=images, saliency=saliency)
 
 
+@pytest.mark.nightly
 def test_the_example_draws_its_picture(tmp_path):
     example = runpy.run_path(str(Path(__file__).parents[3] / "examples" / "puzzle_mix.py"))
     picture = tmp_path / "puzzle.png"

@@ -97,6 +97,7 @@ def test_what_a_stage_raises_is_raised_at_its_step(beton: Path, error: BaseExcep
     assert threads() == before
 
 
+@pytest.mark.nightly
 def test_what_a_compiled_stage_raises_is_raised(beton: Path) -> None:
     class Compiled(Operation):
         def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, None]:
