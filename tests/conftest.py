@@ -19,13 +19,29 @@ settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
-# files that take minutes begin first, so that no worker has one left when the others are done
-LONG = ("test_contract.py", "test_resume.py", "test_bad_files.py", "test_works_with.py", "test_registry.py", "test_docs.py")
+# what takes longest begins first, so that no worker has much left when the others are done; the second worker begins with
+# what needs no kernels, so that it finds them compiled
+LONG = (
+    "sources/test_contract.py",
+    "mixers/test_registry.py",
+    "loaders/test_resume.py",
+    "embedding/test_multimix.py",
+    "loaders/test_bad_files.py",
+    "augment/test_laws_timm.py",
+    "mixers/test_contract.py",
+    "tests/test_works_with.py",
+    "tests/test_docs.py",
+)
+
+
+def _turn(item: pytest.Item) -> int:
+    path = item.path.as_posix()
+    return next((i for i, end in enumerate(LONG) if path.endswith(end)), len(LONG))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; tests marked gpu need a device."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    items.sort(key=_turn)
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:

@@ -64,7 +64,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return hashes
 
 
-HEAVY = ("Hugging Face Trainer", "Accelerate")
+HEAVY = ("Lightning", "Hugging Face Trainer", "Accelerate")
 """Whose imports take longer than the test."""
 
 

@@ -407,9 +407,8 @@ def test_backend_that_hangs(jpeg_folder, monkeypatch):
     assert threads() == []
 
 
-@pytest.mark.parametrize(
-    "how", ["exit", *(pytest.param(how, marks=pytest.mark.nightly) for how in ("kept iterator", "sigterm"))]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("how", ["exit", "kept iterator", "sigterm"])
 def test_process_ends(jpeg_folder, how):
     """At the end of the interpreter with an epoch under way: quickly, right status, no message; no shared memory."""
     code = f"""

@@ -250,6 +250,7 @@ except TimeoutError as error:
 """
 
 
+@pytest.mark.nightly
 def test_a_read_that_never_returns_does_not_keep_the_process():
     stuck = int(reading_config().planner.draw(0, 1).ids[4])
     command = [sys.executable, "-c", _STUCK, str(Path(__file__).parent), str(stuck)]

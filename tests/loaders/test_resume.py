@@ -300,6 +300,7 @@ def test_torchrun_on_other_world_sizes(roots, tmp_path, backend):
 # SIGKILL
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("backend", "trials"), [("dali", 1), *(pytest.param(b, 20, marks=pytest.mark.slow) for b in BACKENDS)]
 )

@@ -221,7 +221,7 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
 
 
 PROCESSORS = [
-    "",
+    pytest.param("", marks=pytest.mark.nightly),
     pytest.param("generic", marks=pytest.mark.nightly),
     *([pytest.param("x86-64-v2", marks=pytest.mark.slow)] if platform.machine() == "x86_64" else []),
 ]

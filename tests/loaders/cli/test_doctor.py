@@ -76,6 +76,7 @@ def test_a_wrong_kernel_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         probe("numba")
 
 
+@pytest.mark.nightly
 def test_command_tries_the_loaders_and_writes_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchvision", reason="needs torchvision: pip install 'mixstage[bench]'")
     monkeypatch.setattr(module, "parts", lambda: tuple(part for part in parts() if part.probe in ("torchvision", "triton")))
