@@ -18,7 +18,7 @@ from mixops.augment.crop_plan import CropPlan
 from mixops.augment.plan import AugmentPlan
 from mixops.kernels.augment.cpu import augmenter
 from mixops.runtime.buffers import empty
-from mixops.runtime.jit import njit
+from mixops.runtime.jit import INNER, njit
 from mixops.runtime.threads import run_sliced
 
 from .resize import resize_rows, resizer
@@ -96,7 +96,7 @@ def _inner(image: UInt8[np.ndarray, "h w 3"], crops: CropPlan, row: int) -> UInt
     return resized[0]
 
 
-@njit()
+@njit(**INNER)
 def _place(i: int, side: int, mode: int) -> int:
     """The pixel of a side that is shown at position i, which may lie outside of it; -1 for black."""
     if 0 <= i < side:

@@ -33,7 +33,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mixops.runtime.address import address
-from mixops.runtime.jit import njit
+from mixops.runtime.jit import INNER, njit
 
 FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # Pillow's numbers
 NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = FILTERS.values()
@@ -163,7 +163,7 @@ def _turn_back(_: Any, source: Any, out: Any, step: Any) -> Any:
     return types.void(types.intp, types.intp, types.intp), generate
 
 
-@njit()
+@njit(**INNER)
 def _filter(kind: int, x: float) -> float:
     """Pillow's filters, in the order of its operations; Lanczos with one sine for two, sin(3t) = (3 - 4 sin(t)^2) sin(t)."""
     if kind == BOX:
@@ -184,7 +184,7 @@ def _filter(kind: int, x: float) -> float:
     return math.sin(x) / x * (_HAMMING[0] + _HAMMING[1] * math.cos(x))
 
 
-@njit()
+@njit(**INNER)
 def _weights(
     kind: int, start: float, scale: float, skipped: int, size: int, limit: int
 ) -> Int32[np.ndarray, "size columns"]:
@@ -212,7 +212,7 @@ def _weights(
     return table
 
 
-@njit()
+@njit(**INNER)
 def _cropped(table: Int32[np.ndarray, "size columns"]) -> tuple[int, int]:
     """Lets a table of weights begin with the first pixel that is read, and returns that and the number of pixels read."""
     last = table.shape[0] - 1
@@ -223,7 +223,7 @@ def _cropped(table: Int32[np.ndarray, "size columns"]) -> tuple[int, int]:
     return first, count
 
 
-@njit()
+@njit(**INNER)
 def _down(source, step, size, down, y, out):
     """Row y of the pass down: ``size`` bytes, 96 at least, from rows ``step`` apart."""
     weights = address(down) + 4 * (down.shape[1] * y + 2)
@@ -232,7 +232,7 @@ def _down(source, step, size, down, y, out):
         _weigh(source + down[y, 0] * step + x, step, weights, down[y, 1], out + x)
 
 
-@njit()
+@njit(**INNER)
 def _across(source, step, size, across, mirrored, turned, strip, out, out_step):
     """The pass across of 32 rows of ``size`` bytes to strips of 16 pixels, the last one whole, too."""
     for i in range((size + 15) // 16):
@@ -248,7 +248,7 @@ def _across(source, step, size, across, mirrored, turned, strip, out, out_step):
             _turn_back(strip + i * 16 * _LANES, out + 3 * begin + i * 16, out_step)
 
 
-@njit()
+@njit(**INNER)
 def _across_first(source, step, size, rows, across, down, mirrored, upside_down, out):
     """32 source rows at a time, as far as an output row needs them; those that the next one needs again are held."""
     oh, length = down.shape[0], 3 * across.shape[0]
@@ -274,7 +274,7 @@ def _across_first(source, step, size, rows, across, down, mirrored, upside_down,
     _keep((turned, strip, held, short))
 
 
-@njit()
+@njit(**INNER)
 def _down_first(source, step, size, across, down, mirrored, upside_down, out):
     """32 output rows at a time."""
     oh, length = down.shape[0], 3 * across.shape[0]
@@ -293,7 +293,7 @@ def _down_first(source, step, size, across, down, mirrored, upside_down, out):
     _keep((turned, strip, lowered, ready))
 
 
-@njit()
+@njit(**INNER)
 def _grid(start: float, side: float, size: int, limit: int) -> tuple[float, int, int]:
     """The resize of all ``limit`` pixels of which the window is a crop: pixels an output, outputs skipped, and in all.
 
@@ -311,7 +311,7 @@ def _grid(start: float, side: float, size: int, limit: int) -> tuple[float, int,
     return scale, skipped, full
 
 
-@njit()
+@njit(**INNER)
 def _nearest(source, step, height, width, rows, columns, mirrored, upside_down, out, oh, ow):
     """Pillow's filter "nearest", which adds up its positions; ``rows``, ``columns`` are start, scale and outputs skipped."""
     starts = np.empty(ow, np.int64)
@@ -340,7 +340,7 @@ def _nearest(source, step, height, width, rows, columns, mirrored, upside_down, 
         y += rows[1]
 
 
-@njit()
+@njit(**INNER)
 def _placed(height, width, window, spill, oh, ow):
     """Rows and columns as (start, scale, outputs skipped), and the size that Pillow resizes the whole image to."""
     top, left, high, wide = window
@@ -354,7 +354,7 @@ def _placed(height, width, window, spill, oh, ow):
     return (float(top), float(bottom - top) / oh, 0), (float(left), float(right - left) / ow, 0), (oh, ow)
 
 
-@njit()
+@njit(**INNER)
 def _resize(source, step, height, width, window, spill, mirrored, upside_down, kind, order, out, oh, ow):
     """``resized_crop`` from rows at the address ``source``, ``step`` bytes apart, to ``oh`` x ``ow`` pixels at ``out``."""
     if not spill:

@@ -86,7 +86,11 @@ def test_every_page_is_linked_from_the_contents() -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on machines with fewer cores than a page's
 @pytest.mark.parametrize(
-    "page", named([page for page in PAGES if blocks(page, "python") and page != RUN_ELSEWHERE], nightly=("docs/dali.md",))
+    "page",
+    named(
+        [page for page in PAGES if blocks(page, "python") and page != RUN_ELSEWHERE],
+        nightly=("docs/accuracy-on-mixed-data.md", "docs/dali.md"),
+    ),
 )
 def test_python_blocks(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("nvidia.dali", "torchvision"):

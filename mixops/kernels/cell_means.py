@@ -10,13 +10,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ..runtime.jit import njit
+from ..runtime.jit import INNER, njit
 from ..runtime.threads import run_sliced
 
 MOST_ROWS = 257  # of a cell: 257 * 255 == 2**16 - 1, the most that a column sum can hold
 
 
-@njit()
+@njit(**INNER)
 def _mean(total, count):
     # a correctly rounded quotient of such integers has the integer part of the exact one
     return np.uint8((2.0 * total + count) / (2.0 * count))

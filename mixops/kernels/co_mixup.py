@@ -11,7 +11,7 @@ from math import inf
 
 import numpy as np
 
-from ..runtime.jit import njit
+from ..runtime.jit import INNER, njit
 
 MOST_COLUMNS = 8
 
@@ -23,7 +23,7 @@ def apart(i, j, k, l):  # noqa: E741 - labels are pairs of inputs (i, j), (k, l)
     return 0.5 * (1 + (i == j)) + 0.5 * (1 + (k == l)) - 2 * shared
 
 
-@njit()
+@njit(**INNER)
 def _cost(cost, i, j, p, bonus):
     return 0.5 * (cost[i, p] + cost[j, p]) - (bonus if i != j else 0.0)
 

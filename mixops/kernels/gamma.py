@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import float32, int32, uint32, uint64
 
-from ..runtime.jit import njit
+from ..runtime.jit import INNER, njit
 
 _FAST = {"contract", "nsz", "arcp", "nnan", "ninf"}
 _LEAST = float32(1e-37)  # no variate is zero: a row of weights always has a sum
@@ -21,7 +21,7 @@ _ATTEMPTS = 64  # a variate is accepted with 95 % at least, at each
 _NORMAL, _BOOST, _EXPONENTIAL = uint32(0), uint32(1 << 30), uint32(2 << 30)  # a counter's use, plus the attempt
 
 
-@njit(inline="always")
+@njit(fastmath=_FAST, forceinline=True)
 def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Philox-4x32-10 (Salmon et al. 2011): four words of 32 bits from a counter of four and a key of two."""
     for _ in range(10):
@@ -33,13 +33,13 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     return c0, c1, c2, c3
 
 
-@njit(inline="always")
+@njit(fastmath=_FAST, forceinline=True, **INNER)
 def _uniform(word):  # type: ignore[no-untyped-def]
     """(0, 1], with all 31 bits below 1 kept near zero."""
     return float32(int32(word >> uint32(1))) * float32(2**-31) + float32(2**-33)
 
 
-@njit(inline="always")
+@njit(fastmath=_FAST, forceinline=True, **INNER)
 def _log(x):  # type: ignore[no-untyped-def]
     """Natural logarithm of a normal positive float32 (Cephes logf); libm's is not compiled to vectors."""
     i = np.float32(x).view(np.int32)
@@ -61,7 +61,7 @@ def _log(x):  # type: ignore[no-untyped-def]
     return m + y + float32(0.693359375) * float32(e)
 
 
-@njit(inline="always")
+@njit(fastmath=_FAST, forceinline=True, **INNER)
 def _exp(x):  # type: ignore[no-untyped-def]
     """Exponential of x <= 0 (Cephes expf)."""
     x = max(x, float32(-87))
@@ -75,7 +75,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return (y * r * r + r + float32(1)) * np.int32((n + int32(127)) << int32(23)).view(np.float32)
 
 
-@njit(inline="always")
+@njit(fastmath=_FAST, forceinline=True, **INNER)
 def _normals(radius_word, angle_word):  # type: ignore[no-untyped-def]
     """Two normals (Box-Muller): 26 bits of angle, of which two are the quadrant."""
     radius = np.sqrt(float32(-2) * _log(_uniform(radius_word)))
@@ -93,7 +93,7 @@ def _normals(radius_word, angle_word):  # type: ignore[no-untyped-def]
     return sign * radius * x, sign * radius * y
 
 
-@njit(inline="always")
+@njit(fastmath=_FAST, forceinline=True, **INNER)
 def _tested(x, u, c, d):  # type: ignore[no-untyped-def]
     """d * v where it is accepted, else 0."""
     root = float32(1) + c * x

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import float32
 
-from ..runtime.jit import njit
+from ..runtime.jit import INNER, njit
 
 _CHUNK = 1 << 16  # float32 counts exactly up to 2**24
 _PATIENCE = 24  # counts before false position gives way to bisection
@@ -36,7 +36,7 @@ def _range(x):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@njit()
+@njit(**INNER)
 def _height(x, target):  # type: ignore[no-untyped-def]
     """A height with ``target`` pixels at or above it, and their number; the nearest number where pixels are equal."""
     low, high = _range(x)

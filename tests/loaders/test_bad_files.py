@@ -95,7 +95,7 @@ def cases(kinds):
     ]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [BACKENDS[0], *(pytest.param(b, marks=pytest.mark.nightly) for b in BACKENDS[1:])])
 @pytest.mark.parametrize(("kind", "share", "batch_size"), cases(DAMAGE))
 def test_skipping(thousand, tmp_path, caplog, backend, kind, share, batch_size):
     """Files go bad after they were indexed."""

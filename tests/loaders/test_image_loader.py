@@ -110,9 +110,10 @@ def test_validation_is_resize_and_centre_crop(awkward_folder, backend):
 
 
 def sweep():
-    """Every mixer, K, world size and order at least once with every other; the whole product is for the slow test."""
+    """Every mixer, K, world size and order at least once with every other, half of that by day; all of it is slow."""
     cases = [c for c in product(MIXERS, (1, 3), (1, 2, 3), (True, False)) if not (c[0] == "none" and c[1] == 3)]
-    return [pytest.param(*c, marks=() if i % 11 == 0 else pytest.mark.slow) for i, c in enumerate(cases)]
+    marks = {0: (), 11: pytest.mark.nightly}
+    return [pytest.param(*c, marks=marks.get(i % 22, pytest.mark.slow)) for i, c in enumerate(cases)]
 
 
 @pytest.mark.parametrize(("name", "interpolations", "world", "shuffle"), sweep())

@@ -189,7 +189,8 @@ def test_after_a_package_called_loaders(installed: Installed, tmp_path: Path, jp
     installed.train(tmp_path, jpeg_folder, "import loaders", "\nassert loaders.mine == 1")
 
 
-@pytest.mark.parametrize("backend", ["torchvision", pytest.param("dali", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("backend", ["torchvision", "dali"])
 def test_both_in_one_step(installed: Installed, tmp_path: Path, jpeg_folder: Path, backend: str) -> None:
     pytest.importorskip("nvidia.dali" if backend == "dali" else backend)
     (tmp_path / "loaders").mkdir()

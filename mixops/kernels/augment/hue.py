@@ -13,14 +13,14 @@ from numba import float32, float64, int32, uint8
 from ...runtime.jit import INNER, njit
 
 
-@njit(inline="always")
+@njit(forceinline=True, **INNER)
 def _nearest(x):
     """C's ``round`` of a number that is not negative: halves up, without a sum that would round once more."""
     whole = math.floor(x)
     return float32(whole + (1.0 if x - whole >= 0.5 else 0.0))
 
 
-@njit(inline="always")
+@njit(forceinline=True, **INNER)
 def _hue(r, g, b, most, spread):
     """0 .. 255; ``most`` is the largest channel, ``spread`` the largest less the smallest."""
     d = spread if spread > float32(0) else float32(1)  # of a grey the hue is not asked for

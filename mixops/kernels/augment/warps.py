@@ -20,7 +20,7 @@ from .pixels import blend_line, blend_square, cubic_line, cubic_square
 ALONG, DOWN, BOTH = range(3)  # the axes that are interpolated
 
 
-@njit(inline="always")
+@njit(forceinline=True, **INNER)
 def _fix(v):
     """16 fractional bits, halves up."""
     return int64(math.floor(v * 65536.0 + 0.5))
@@ -90,7 +90,7 @@ def nearest(source, out, h, w, m, fill):
         _pad(out, at, last, w, fill)
 
 
-@njit(inline="always")
+@njit(forceinline=True, **INNER)
 def _point(a, x, b, c):
     """A coordinate in Pillow's order of operations."""
     return a * (x + 0.5) + b + c
@@ -128,7 +128,7 @@ def _between(a, b, c, low, high, n):
     return first, last
 
 
-@njit(inline="always")
+@njit(forceinline=True, **INNER)
 def _cubic(a, b, c, d, t):
     """Pillow's cubic through b and c, t of the way from b."""
     return b + t * ((-a + c) + t * ((2 * (a - b) + c - d) + t * (-a + b - c + d)))

@@ -125,7 +125,7 @@ def show(
 # is done.
 
 
-@njit()
+@njit(**INNER)
 def turn(source, reach, to, to_reach, count, c, octets, to_planes):
     """Copies ``count`` pixels of c elements to planes ``to_reach`` apart; or planes ``reach`` apart to pixels."""
     if c == 3 and to_planes:
@@ -144,14 +144,14 @@ def turn(source, reach, to, to_reach, count, c, octets, to_planes):
                 move(to + at, source + i * reach + x * item, octets)
 
 
-@njit()
+@njit(**INNER)
 def _copy_strip(source, reach, to, length, planes):
     """Copies a strip of ``length`` in each plane to where planes follow one another."""
     for i in range(planes):
         copy(to + i * length, source + i * reach, length)
 
 
-@njit()
+@njit(**INNER)
 def _fetch(image, reach, to, length, rows, y, moves, b, j, side, n, h, planes, line):
     """Copies such a strip of ``rows`` rows, from row y on, of an image whose n x n blocks are moved."""
     high, wide = h // n, line // n
@@ -164,7 +164,7 @@ def _fetch(image, reach, to, length, rows, y, moves, b, j, side, n, h, planes, l
                 copy(to + i * length + row * line + place * wide, source + i * reach, wide)
 
 
-@njit()
+@njit(**INNER)
 def _paste(image, reach, strip, length, box, y, planes, line, pixel):
     """Copies what lies in the box of a strip of an image, from row y on, over a strip as ``_copy_strip`` made it."""
     y0, y1, x0, x1 = box
@@ -174,7 +174,7 @@ def _paste(image, reach, strip, length, box, y, planes, line, pixel):
             copy(strip + i * length + at, image + i * reach + at, (x1 - x0) * pixel)
 
 
-@njit()
+@njit(**INNER)
 def _paste_whole(image, reach, strip, length, box, rows, y, columns, j, planes, line, pixel, octets):
     """Shows an image whole in the box of such a strip, from row y on; ``rows`` and ``columns`` say which of its pixels."""
     y0, y1, x0, x1 = box
@@ -207,7 +207,7 @@ def _bell(a, centre, lo, hi, out, j):
         out[j, t] = value if lo <= float32(t) < hi else float32(0.0)
 
 
-@njit()
+@njit(**INNER)
 def _inside(lo, hi, side):
     """The first and the end of the whole numbers t from 0 on below ``side`` with lo <= t < hi."""
     limit = float32(side)
@@ -217,7 +217,7 @@ def _inside(lo, hi, side):
     )
 
 
-@njit()
+@njit(**INNER)
 def _place(params, b, j, whole, boxes, lines, columns):
     """The pixels inside the box of an output, and, if they show a whole image, which of its pixels that are."""
     h, w = lines.shape[1], columns.shape[1]
@@ -231,7 +231,7 @@ def _place(params, b, j, whole, boxes, lines, columns):
             columns[j, x] = (x - x0) * w // (x1 - x0)
 
 
-@njit()
+@njit(**INNER)
 def _shows_one(params, b, j):
     """Whether a mask is 0 or 1 everywhere."""
     v0, dv = params[b, j, V0], params[b, j, DV]

@@ -62,6 +62,7 @@ def test_a_page_holds_its_pictures(root: Path, tmp_path: Path) -> None:
     assert "http" not in text
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_a_browser_shows_every_picture(root: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"

@@ -127,6 +127,7 @@ def hold(file: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.nightly
 def test_a_lock_that_is_held_for_ever_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait begins anew whenever the holder makes progress, and says what it was for."""
     process, clock = hold(tmp_path / "x.npz"), [0.0]

@@ -23,6 +23,15 @@ COUNT = 26
 MODULES = {"dali": "nvidia.dali", "torchvision": "PIL", "ffcv": "ffcv"}
 
 
+def in_turn(names: list[str]) -> list[Any]:
+    """Sources and backends: of each source one backend by day, the others by night."""
+    return [
+        pytest.param(name, backend, marks=() if i % len(BACKENDS) == j else pytest.mark.nightly)
+        for i, name in enumerate(names)
+        for j, backend in enumerate(BACKENDS)
+    ]
+
+
 def make_png_folder(root: Path, count: int, classes: int) -> Path:
     for i in range(count):
         (root / f"{i % classes}").mkdir(parents=True, exist_ok=True)
@@ -82,8 +91,7 @@ def test_labels_classes_and_sizes(made: Any, name: str) -> None:
     assert source.digest == open_source(root).digest and len({source.name(i) for i in range(COUNT)}) == COUNT
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "backend"), in_turn(list(CASES)))
 def test_batches_are_those_of_the_folder(made: Any, name: str, backend: str) -> None:
     folder, root = made(name)
     with loader(folder, backend) as expected, loader(root, backend) as one:
@@ -116,17 +124,7 @@ def test_ranks_have_each_sample_once(made: Any, name: str) -> None:
     assert sorted(ids) == list(range(COUNT))
 
 
-HOLD_BAD = [name for name, case in CASES.items() if case.holds_bad]
-
-
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    [
-        pytest.param(name, backend, marks=() if i % len(BACKENDS) == j else pytest.mark.nightly)
-        for i, name in enumerate(HOLD_BAD)
-        for j, backend in enumerate(BACKENDS)
-    ],
-)
+@pytest.mark.parametrize(("name", "backend"), in_turn([name for name, case in CASES.items() if case.holds_bad]))
 def test_a_bad_sample_is_named_and_another_takes_its_place(made: Any, name: str, backend: str) -> None:
     folder, root = made(name, "bad")
     with loader(folder, backend, on_error="skip") as expected, loader(root, backend, on_error="skip", ids=True) as one:

@@ -457,10 +457,9 @@ def test_groups_of_positions_are_of_one_size_as_far_as_they_can(r, size, monkeyp
     assert streamed._blocks(torch.device("cuda"), 1000, 128, 1000, r) == (size, 1000, None)
 
 
-@pytest.mark.parametrize(
-    ("dense", "distill"),
-    [(True, 0.5), *(pytest.param(*case, marks=pytest.mark.nightly) for case in ((False, 0.0), (False, 0.5), (True, 0.0)))],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("distill", [0.0, 0.5])
+@pytest.mark.parametrize("dense", [False, True])
 def test_what_a_device_compiles_is_one_graph_and_the_same_sums(dense, distill):
     """Off the CPU blocks are compiled, with products in half precision; here without a code generator."""
     g = torch.Generator().manual_seed(0)
