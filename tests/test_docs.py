@@ -104,6 +104,7 @@ def test_python_blocks(page: Path, place: Path, monkeypatch: pytest.MonkeyPatch)
         exec(compile(text, str(file), "exec"), namespace)
 
 
+@pytest.mark.nightly
 def test_the_first_code_of_the_readme_trains_on_two_photographs_in_a_fresh_interpreter(tmp_path: Path) -> None:
     pytest.importorskip("nvidia.dali")
     sample_images = pytest.importorskip("sklearn.datasets").load_sample_images()

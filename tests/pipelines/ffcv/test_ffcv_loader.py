@@ -214,6 +214,7 @@ def test_planned_crops_are_torchvisions(tmp_path: Path) -> None:
             assert torch.equal(x, y)
 
 
+@pytest.mark.nightly
 def test_compiled_equals_interpreted(beton: Path) -> None:
     """With FFCV's compiler on, two workers, and FFCV's own decoder beside ours."""
     from ffcv.pipeline.compiler import Compiler
