@@ -25,7 +25,7 @@ from rich.table import Table
 from .faults import FAULTS, Fault
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("mixstage", "mixops", "pipelines", "loaders", "tests", "examples", "pyproject.toml")
+COPIED = ("mixstage", "mixops", "pipelines", "loaders", "tests", "examples", "docs", "pyproject.toml")
 
 
 def copy(source: Path, to: Path) -> None:
