@@ -64,8 +64,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return hashes
 
 
-HEAVY = ("Lightning", "Hugging Face Trainer", "Accelerate")
-"""Whose imports take longer than the test."""
+HEAVY = ("Lightning", "torch.compile", "Hugging Face Trainer", "Accelerate")
+"""Whose imports or compiling take longer than the test."""
 
 
 def test_every_section_is_run() -> None:

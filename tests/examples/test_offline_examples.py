@@ -61,6 +61,7 @@ def test_opt_trans_mix(tmp_path: Path) -> None:
     assert_picture(tmp_path / "x.png")
 
 
+@pytest.mark.nightly
 def test_super_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example("super_mix").main(tmp_path / "x.png", batch_size=6, rows=2, steps=30)
     assert "done: " in capsys.readouterr().out
@@ -100,6 +101,7 @@ def test_style_mix(tmp_path: Path) -> None:
     assert_picture(tmp_path / "x.png")
 
 
+@pytest.mark.nightly
 def test_style_mix_of_a_folder_by_the_authors_network(tmp_path: Path, jpeg_folder: Path) -> None:
     vgg, decoder = written(tmp_path / "vgg.pth", VGG), written(tmp_path / "decoder.pth", DECODER)
     example("style_mix").main(tmp_path / "x.png", photos=jpeg_folder, vgg=vgg, decoder=decoder, side=32)

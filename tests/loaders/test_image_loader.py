@@ -373,6 +373,7 @@ def test_interrupts_at_any_moment(jpeg_folder):
     assert sum(len(images) for images, _ in one) == 100
 
 
+@pytest.mark.nightly
 def test_leaving_while_a_read_hangs(jpeg_folder, monkeypatch, caplog):
     """Leaving does not wait for the read, and says what is left."""
     leave_by_break(loader(jpeg_folder, "torchvision"))  # imports what it needs: the first batch must not take the timeout

@@ -25,7 +25,7 @@ def through_json(state):
     return json.loads(text)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [BACKENDS[0], *(pytest.param(b, marks=pytest.mark.nightly) for b in BACKENDS[1:])])
 @pytest.mark.parametrize("points", [6, pytest.param(200, marks=pytest.mark.slow)])
 def test_random_interruptions(roots, backend, points):
     """At each point: some batches, a state, another loader with other threads, and all that remains, bit for bit."""

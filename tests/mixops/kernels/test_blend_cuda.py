@@ -169,7 +169,7 @@ def test_planes_from_pixels_are_read_by_words_and_stored_wide(code, out, store, 
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("layout", ["NHWC", pytest.param("NCHW", marks=pytest.mark.nightly)])
 def test_the_kernels_have_few_instructions(layout, mask) -> None:
     """As few as kept up with a copy on an H200: 5.2 for each of the three bytes that a float16 element moves."""
     names, elements = issued("fp16", layout, MASKS[mask], 1)

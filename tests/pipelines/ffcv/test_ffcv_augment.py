@@ -106,7 +106,11 @@ AUGMIX = "augmix-m5-w3-d2"
 
 
 @pytest.mark.usefixtures("interpreted")
-@pytest.mark.parametrize("augment", [AUGMENT, AUGMIX, "rand-m9-mstd0.5-inc1"], ids=["erasing", "chains", "operations"])
+@pytest.mark.parametrize(
+    "augment",
+    [AUGMENT, *(pytest.param(augment, marks=pytest.mark.nightly) for augment in (AUGMIX, "rand-m9-mstd0.5-inc1"))],
+    ids=["erasing", "chains", "operations"],
+)
 def test_in_the_decoder_it_is_the_stage_behind_it(beton: Path, augment: Any) -> None:
     law = RandomResizedCrop(interpolation="bicubic")  # whose filter timm's strings take
     behind = [PlannedCrop(SIZE, law), AugmentImage(as_augmentation(augment, interpolation="bicubic")), ToTensor()]
