@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from support.images import make_jpeg_folder
+from support.nightly import nightly
 
 import mixstage
 from loaders.image_loader import ImageLoader
@@ -214,10 +215,7 @@ class Trainer:
     [
         (0, 5, True),
         (2, 5, False),
-        *(
-            pytest.param(*case, marks=pytest.mark.nightly)
-            for case in ((0, 0, True), (0, 0, False), (0, 5, False), (2, 5, True))
-        ),
+        *nightly([(0, 0, True), (0, 0, False), (0, 5, False), (2, 5, True)]),
     ],
 )
 def test_the_place_that_composer_goes_on_from_is_looked_at(

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from support.images import DAMAGE, awkward, damage, encoded, make_jpeg_folder, picture, undecodable
+from support.nightly import nightly
 from torchvision.transforms import functional as F
 
 from loaders import ImageLoader
@@ -95,7 +96,7 @@ def cases(kinds):
     ]
 
 
-@pytest.mark.parametrize("backend", [BACKENDS[0], *(pytest.param(b, marks=pytest.mark.nightly) for b in BACKENDS[1:])])
+@pytest.mark.parametrize("backend", [BACKENDS[0], *nightly(BACKENDS[1:])])
 @pytest.mark.parametrize(("kind", "share", "batch_size"), cases(DAMAGE))
 def test_skipping(thousand, tmp_path, caplog, backend, kind, share, batch_size):
     """Files go bad after they were indexed."""

@@ -320,9 +320,9 @@ def test_nothing_is_left_behind(roots, backend, leave):
     before = at_rest()
     for _ in range(2):
         run()
-    settle(lambda: native_threads() <= before[0] and descriptors() <= before[1])
+    settle(lambda: native_threads() <= before[0] and descriptors() == before[1])
     assert native_threads() <= before[0]
-    assert descriptors() <= before[1]
+    assert descriptors() == before[1]
 
 
 def test_ctrl_c_while_waiting(jpeg_folder, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.images import make_jpeg_folder
+from support.nightly import nightly
 from support.resuming import EPOCHS, KILLED, digest, loader, run
 
 from mixops import CutMix, GMix, HMix, MixUp, OptimalMatching
@@ -25,7 +26,7 @@ def through_json(state):
     return json.loads(text)
 
 
-@pytest.mark.parametrize("backend", [BACKENDS[0], *(pytest.param(b, marks=pytest.mark.nightly) for b in BACKENDS[1:])])
+@pytest.mark.parametrize("backend", [BACKENDS[0], *nightly(BACKENDS[1:])])
 @pytest.mark.parametrize("points", [6, pytest.param(200, marks=pytest.mark.slow)])
 def test_random_interruptions(roots, backend, points):
     """At each point: some batches, a state, another loader with other threads, and all that remains, bit for bit."""

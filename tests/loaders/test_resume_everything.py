@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.nightly import nightly
 
 from loaders import ImageLoader, Sizes
 from mixops import CutMix, GMix, MixUp, RandomErasing, RandomResizedCrop, Switch, TrivialAugmentWide
@@ -60,7 +61,7 @@ def run(one: ImageLoader, stop: int | None = None) -> list[str]:
     return got
 
 
-@pytest.mark.parametrize("backend", ["dali", *(pytest.param(b, marks=pytest.mark.nightly) for b in ("torchvision", "ffcv"))])
+@pytest.mark.parametrize("backend", ["dali", *nightly(("torchvision", "ffcv"))])
 @pytest.mark.parametrize("points", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_random_interruptions(damaged: Path, backend: str, points: int) -> None:
     """At each point: some batches, a state, another loader with other threads, and all that remains, bit for bit."""

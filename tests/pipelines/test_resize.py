@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.nightly import nightly
 
 from pipelines import resize
 from pipelines.resize import pillow_order, resize_rows
@@ -221,8 +222,7 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
 
 
 PROCESSORS = [
-    pytest.param("", marks=pytest.mark.nightly),
-    pytest.param("generic", marks=pytest.mark.nightly),
+    *nightly(["", "generic"]),
     *([pytest.param("x86-64-v2", marks=pytest.mark.slow)] if platform.machine() == "x86_64" else []),
 ]
 

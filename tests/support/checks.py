@@ -468,7 +468,7 @@ def lambda_follows_its_law(case: Case) -> None:
     if case.facts.law is None:
         return
     for alpha in (0.2, 1.0, 16.0):
-        for k, draw, plans, b in ((1, "sample", 8, 488), (4, "sample", 4, 250), (2, "batch", case.plans(200), 2)):
+        for k, draw, plans, b in ((1, "sample", 8, 488), (4, "sample", 4, 250), (2, "batch", case.plans(300), 2)):
             mixer = case.mixer(alpha, interpolations=k, draw=draw)
             lam = [case.plan(mixer, Key(7, 1, step), b, 4, 4).lam[: b if draw == "sample" else 1] for step in range(plans)]
             p = stats.kstest(np.concatenate(lam).ravel(), case.facts.law(alpha).cdf).pvalue
@@ -509,7 +509,7 @@ def partners_are_uniform(case: Case) -> None:
     """Every other row is equally often the partner of row 0, whatever the lambdas are."""
     if not case.facts.paths:
         return
-    b, plans = 5, case.plans(400)
+    b, plans = 5, case.plans(600)
     partner = [case.plan(case.mixer(), Key(11, step=i), b, 1, 1).partner for i in range(plans)]
     for row in range(b):
         counts = np.bincount([p[row] for p in partner], minlength=b)

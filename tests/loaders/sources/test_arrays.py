@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.nightly import nightly
 
 from loaders import ImageLoader
 from loaders.sources import Arrays
@@ -161,7 +162,7 @@ def test_grey_images_have_three_channels_on_a_device_too() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("device", [None, "cpu"])
-@pytest.mark.parametrize("dtype", [np.uint8, pytest.param(np.float16, marks=pytest.mark.nightly), np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, *nightly([np.float16]), np.float32])
 def test_planes_are_cut_out_and_mixed(backend: str, device: Any, dtype: Any) -> None:
     """Spectrograms: a window in time, nothing mirrored or resized, mixed as images are."""
     planes = np.random.default_rng(2).normal(20, 40, (10, 2, 6, 15)).astype(dtype)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 from support.augmentations import images, plan_of
+from support.nightly import nightly
 
 from mixops import Key
 from mixops.augment import (
@@ -131,7 +132,7 @@ def test_magnitudes_are_normal_and_cut_off(std):
 
 @pytest.mark.parametrize(
     "text",
-    ["v0", "originalr", *(pytest.param(t, marks=pytest.mark.nightly) for t in ("v0r", "original", "3a", "v0-mstd0.5"))],
+    ["v0", "originalr", *nightly(("v0r", "original", "3a", "v0-mstd0.5"))],
 )
 def test_auto_augment(text):
     """The lines of its tables, and how often each operation of each line is done."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from support import reference
 from support.kernel_cases import FORMATS, MIXERS
+from support.nightly import nightly
 
 from mixops import FMix, Key, MixPlan, MixUp, ResizeMix, Switch, mix_images
 from mixops.kernels.blend import cpu as kernel
@@ -66,8 +67,7 @@ def test_the_kernel_is_the_reference():
     [
         ("cached", 1),
         ("streamed", 3),
-        pytest.param("cached", 3, marks=pytest.mark.nightly),
-        pytest.param("streamed", 1, marks=pytest.mark.nightly),
+        *nightly([("cached", 3), ("streamed", 1)]),
     ],
     indirect=True,
 )

@@ -21,6 +21,7 @@ import pytest
 import torch
 from support import reference
 from support.kernel_cases import FORMATS, KEY, MIXERS, TOLERANCE, check_kernels, compare
+from support.nightly import nightly
 
 from mixops import CutMix, FMix, GMix, HMix, Key, MixUp, Switch, mix_images
 
@@ -169,7 +170,7 @@ def test_planes_from_pixels_are_read_by_words_and_stored_wide(code, out, store, 
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("layout", ["NHWC", pytest.param("NCHW", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("layout", ["NHWC", *nightly(["NCHW"])])
 def test_the_kernels_have_few_instructions(layout, mask) -> None:
     """As few as kept up with a copy on an H200: 5.2 for each of the three bytes that a float16 element moves."""
     names, elements = issued("fp16", layout, MASKS[mask], 1)
@@ -177,7 +178,7 @@ def test_the_kernels_have_few_instructions(layout, mask) -> None:
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("capability", [pytest.param(80, marks=pytest.mark.nightly), 90])
+@pytest.mark.parametrize("capability", [*nightly([80]), 90])
 def test_all_images_are_asked_for_before_anything_is_computed(capability, mask) -> None:
     """A load that the assembler puts behind the first rows' arithmetic is waited for on its own."""
     names, elements = issued("fp16", "NHWC", MASKS[mask], 1, capability)

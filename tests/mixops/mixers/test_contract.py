@@ -102,7 +102,7 @@ def any_plan(name, setting):
         check(case, setting, plan)
 
 
-@settings(max_examples=12)
+@settings(max_examples=20)
 @pytest.mark.parametrize("name", [name for name in CASES if name not in SOLVING])
 @given(setting)
 def test_any_plan(name, setting):
@@ -117,7 +117,7 @@ def test_any_plan_that_is_solved_for(name, setting):
     any_plan(name, setting)
 
 
-@settings(max_examples=12)
+@settings(max_examples=25)
 @pytest.mark.parametrize("name", CASES)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), step=st.integers(0, 99))
 def test_the_masks_of_a_plan_are_those_of_the_reference(name, height, width, step):

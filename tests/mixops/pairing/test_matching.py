@@ -34,9 +34,9 @@ def least_cost(left: list[np.ndarray], right: list[np.ndarray], metric: str) -> 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_match_is_the_brute_force_optimum_of_its_own_block(metric):
-    """400 random cases, k <= 6, of points and of uint8 images."""
+    """1,000 random cases, k <= 6, of points and of uint8 images."""
     rng = np.random.default_rng(METRICS.index(metric))
-    for case in range(400):
+    for case in range(1000):
         k = int(rng.integers(1, 6, endpoint=True))
         b = int(rng.integers(2 * k, 4 * k, endpoint=True))
         if case % 2:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.ffcv_data import write_beton, write_folder
 from support.ffcv_loaders import SIZE, interpreted, kept, loader, same
+from support.nightly import nightly
 
 pytest.importorskip("ffcv", reason="ffcv is not installed")
 
@@ -108,7 +109,7 @@ AUGMIX = "augmix-m5-w3-d2"
 @pytest.mark.usefixtures("interpreted")
 @pytest.mark.parametrize(
     "augment",
-    [AUGMENT, *(pytest.param(augment, marks=pytest.mark.nightly) for augment in (AUGMIX, "rand-m9-mstd0.5-inc1"))],
+    [AUGMENT, *nightly((AUGMIX, "rand-m9-mstd0.5-inc1"))],
     ids=["erasing", "chains", "operations"],
 )
 def test_in_the_decoder_it_is_the_stage_behind_it(beton: Path, augment: Any) -> None:
