@@ -12,7 +12,7 @@ demo: .venv/base
 	$(BIN)/mixstage demo
 
 test: .venv/dev .venv/ffcv
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # and what takes half of the time and seldom fails alone: whole sweeps, interpreted kernels, bounds checks, dry runs of benchmarks
 nightly: .venv/dev .venv/ffcv
@@ -88,5 +88,6 @@ clean:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(FFCV_PACKAGES) >/dev/null; \
 	  else echo "FFCV needs: sudo apt-get install -y $(FFCV_PACKAGES)"; fi; fi
 	@if pkg-config --exists libturbojpeg opencv4 2>/dev/null; then \
-	  $(INSTALL) setuptools wheel && $(INSTALL) --no-build-isolation-package ffcv ffcv==1.0.2; fi
+	  $(INSTALL) setuptools wheel && $(INSTALL) --no-build-isolation-package ffcv ffcv==1.0.2 && \
+	  $(BIN)/python -c "from pipelines.ffcv import MixLoader"; fi
 	@touch $@

@@ -1,4 +1,7 @@
-"""What all tests share: reproducible hypothesis, a private cache folder, small image folders; GPU tests skip without one."""
+"""What all tests share: reproducible hypothesis, a private cache folder, small image folders; GPU tests skip without one.
+
+Imports stand in functions: the process that hands the tests out to the others needs neither torch nor the images.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
-from support.images import make_folder, make_jpeg_folder
-
-from mixops.runtime.jit import kernel_folder
 
 # the same examples in every run; HYPOTHESIS_PROFILE=search looks for new ones
 settings.register_profile("repeat", derandomize=True, deadline=None, database=None)
@@ -19,19 +18,33 @@ settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
-# what takes longest begins first, so that no worker has much left when the others are done; the second worker begins with
-# what needs no kernels, so that it finds them compiled
+# what takes long begins first, so that no worker has much left when the others are done; the first worker compiles kernels,
+# while the second begins with files that need few and finds them compiled
 LONG = (
     "sources/test_contract.py",
     "mixers/test_registry.py",
-    "loaders/test_resume.py",
     "embedding/test_multimix.py",
-    "loaders/test_bad_files.py",
-    "augment/test_laws_timm.py",
+    "kernels/test_blend_cuda.py",
+    "kernels/test_puzzle_cuda.py",
+    "augment/test_contract.py",
+    "mixops/test_key.py",
+    "mixops/test_measures.py",
+    "tests/test_imports.py",
+    "loaders/test_resume.py",
     "mixers/test_contract.py",
+    "loaders/test_bad_files.py",
+    "examples/test_cifar.py",
     "tests/test_works_with.py",
     "tests/test_docs.py",
 )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is collected imports FFCV: said before, its dictionaries are not compiled in every process of the tests."""
+    if not session.config.getoption("numprocesses", None):  # the process that hands tests out has it, and runs none
+        from pipelines.ffcv.dictionaries import keep_dictionaries
+
+        keep_dictionaries()
 
 
 def _turn(item: pytest.Item) -> int:
@@ -41,6 +54,8 @@ def _turn(item: pytest.Item) -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; tests marked gpu need a device."""
+    import torch
+
     items.sort(key=_turn)
     if not torch.cuda.is_available():
         for item in items:
@@ -51,6 +66,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Indexes of test folders must not fill the user's cache; kernels of other processes are compiled once for all tests."""
+    from mixops.runtime.jit import kernel_folder
+
     if (kernels := kernel_folder()) is not None:
         os.environ["NUMBA_CACHE_DIR"] = kernels
     os.environ["MIXSTAGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
@@ -59,12 +76,16 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """85 images of all formats and shapes in 3 classes."""
+    from support.images import make_folder
+
     return make_folder(tmp_path_factory.mktemp("awkward"), 85)
 
 
 @pytest.fixture(scope="session")
 def jpeg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """101 small JPEGs in 5 classes."""
+    from support.images import make_jpeg_folder
+
     return make_jpeg_folder(tmp_path_factory.mktemp("jpegs"), 101)
 
 

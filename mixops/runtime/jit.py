@@ -10,7 +10,8 @@ not what calls it from another file: so code is kept by a digest of all sources 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -34,19 +35,24 @@ def kernel_folder() -> str | None:
     return None if folder is None else str(folder / "numba")
 
 
+@contextmanager
+def kept(name: str) -> Iterator[bool]:
+    """Within it, what is told to be kept goes to the folder ``name`` of the kernels' own; yields whether there is one."""
+    before, folder = numba.config.CACHE_DIR, kernel_folder()
+    numba.config.CACHE_DIR = "" if folder is None else str(Path(folder) / name)  # read when a function is decorated only
+    try:
+        yield folder is not None
+    finally:
+        numba.config.CACHE_DIR = before
+
+
 def njit(**options: Any) -> Callable[[F], F]:
     """``numba.njit`` with ``nogil``, NumPy's division and the cache above; ``options`` are numba's."""
 
     def decorate(function: F) -> F:
-        before, folder = numba.config.CACHE_DIR, kernel_folder()
         of = _sources(Path(__file__).parents[1]) + _sources(_package(Path(function.__code__.co_filename)))
-        numba.config.CACHE_DIR = (
-            "" if folder is None else str(Path(folder) / of)
-        )  # read when a function is decorated, and only then
-        try:
-            return numba.njit(nogil=True, cache=folder is not None, error_model="numpy", **options)(function)
-        finally:
-            numba.config.CACHE_DIR = before
+        with kept(of) as can:
+            return numba.njit(nogil=True, cache=can, error_model="numpy", **options)(function)
 
     return decorate
 

@@ -24,6 +24,7 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module(".dictionaries", __name__).keep_dictionaries()
     try:
         return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
     except ModuleNotFoundError as error:
