@@ -40,7 +40,8 @@ def warn_if_unsaved(loader: object, sampling: Sampling) -> None:
         return
     if not accelerate.state.is_initialized():
         return
-    accelerators = [one for one in gc.get_objects() if issubclass(type(one), accelerate.Accelerator)]
+    kinds = _with_subclasses(accelerate.Accelerator)
+    accelerators = [one for one in gc.get_referrers(*kinds) if type(one) in kinds]  # an object refers to its class
     if accelerators and not any(saved is loader for one in accelerators for saved in one._custom_objects):
         _log.warning(
             "accelerator.save_state does not save where this ImageLoader is, and after load_state it begins anew; write "
@@ -74,6 +75,10 @@ def refuse_other_place(loader: object, epoch: int, step: int) -> None:
             f"{'the epoch ' if reads else ''}at batch {step} of epoch {epoch}; write loader.set_epoch({place}) before "
             "trainer.fit() (docs/works-with.md)"
         )
+
+
+def _with_subclasses(kind: type) -> set[type]:
+    return {kind}.union(*map(_with_subclasses, kind.__subclasses__()))
 
 
 def _no(name: str) -> str:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -49,6 +50,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_jpeg_folder(tmp_path / "imagenet" / "train", 210, classes=4)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_accelerator_stays() -> Iterator[None]:
+    """Its state is the process's: the loaders of all later tests would look for accelerators."""
+    yield
+    if (accelerate := sys.modules.get("accelerate")) is not None:
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
@@ -111,7 +120,7 @@ def test_an_accelerator_that_would_not_save_the_loader_is_warned_of(
 ) -> None:
     accelerate = pytest.importorskip("accelerate")
     monkeypatch.delitem(__import__("sys").modules, "transformers.trainer", raising=False)
-    accelerator = accelerate.Accelerator(cpu=True)
+    accelerator = type("Own", (accelerate.Accelerator,), {})(cpu=True)  # a subclass is one, too
 
     def warnings(loader: ImageLoader) -> int:
         caplog.clear()
