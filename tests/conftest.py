@@ -68,7 +68,7 @@ def pytest_runtest_setup() -> None:
     """What torch draws without a generator, as the weights of a network, does not depend on the tests before."""
     import torch
 
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed also writes down where devices that are absent were asked
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ _SIZES = [(64, 64), (90, 60), (60, 90), (33, 41), (128, 96), (20, 120), (97, 61)
 
 def picture(seed: int, width: int = 90, height: int = 60) -> Image.Image:
     """A smooth colourful RGB picture, unlike any other seed's."""
+    return _drawn(seed, width, height).copy()
+
+
+@lru_cache(maxsize=2048)
+def _drawn(seed: int, width: int, height: int) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(1))
 
