@@ -1,6 +1,7 @@
 """Hooks of mkdocs: the site is built from the files that are read in the repository, links and reference made to fit.
 
 ../examples/imagenet/README.md  ->  that file at the project's home
+![...](../benchmarks/x.png)     ->  a copy in the site, which asks nothing of other machines
 api.md                          ->  a directive of mkdocstrings for each public name
 """
 
@@ -11,7 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mkdocs.structure.files import File
+
 _HERE = Path(__file__).parent
+_IMAGE = re.compile(r"(!\[[^\]]*\]\()(?![a-z]+:|#)([^)\s#]+)")
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 
@@ -45,6 +49,15 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         return reference()
     folder = posixpath.dirname(page.file.src_uri)
 
+    def shown(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join("docs", folder, match[2]))
+        if target.startswith("docs/"):
+            return match[0]
+        name = f"pictures/{posixpath.basename(target)}"
+        if name not in files.src_uris:
+            files.append(File.generated(config, name, abs_src_path=str(_HERE.parent / target)))
+        return match[1] + posixpath.relpath(name, folder or ".")
+
     def outside(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join("docs", folder, match[1]))
         if target.startswith("docs/") and not target.endswith(".py"):
@@ -52,7 +65,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         kind = "tree" if (_HERE.parent / target).is_dir() else "blob"
         return f"{config.extra['home']}/{kind}/main/{target}"
 
-    return _LINK.sub(outside, markdown)
+    return _LINK.sub(outside, _IMAGE.sub(shown, markdown))
 
 
 def reference() -> str:
