@@ -49,17 +49,19 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         return reference()
     folder = posixpath.dirname(page.file.src_uri)
 
+    def inside(link: str) -> str:
+        return posixpath.normpath(posixpath.join("docs", folder, link))
+
     def shown(match: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join("docs", folder, match[2]))
+        target = inside(match[2])
         if target.startswith("docs/"):
             return match[0]
-        name = f"pictures/{posixpath.basename(target)}"
-        if name not in files.src_uris:
-            files.append(File.generated(config, name, abs_src_path=str(_HERE.parent / target)))
-        return match[1] + posixpath.relpath(name, folder or ".")
+        if target not in files.src_uris:  # a place of its own: names of two folders may be the same
+            files.append(File.generated(config, target, abs_src_path=str(_HERE.parent / target)))
+        return match[1] + posixpath.relpath(target, folder or ".")
 
     def outside(match: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join("docs", folder, match[1]))
+        target = inside(match[1])
         if target.startswith("docs/") and not target.endswith(".py"):
             return match[1]
         kind = "tree" if (_HERE.parent / target).is_dir() else "blob"

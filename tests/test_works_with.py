@@ -115,12 +115,14 @@ def make(place: Path, **options: Any) -> ImageLoader:
     return ImageLoader(place / "imagenet" / "train", **(defaults | options))
 
 
+@pytest.mark.parametrize("subclass", [False, True])
 def test_an_accelerator_that_would_not_save_the_loader_is_warned_of(
-    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    subclass: bool, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     accelerate = pytest.importorskip("accelerate")
     monkeypatch.delitem(__import__("sys").modules, "transformers.trainer", raising=False)
-    accelerator = type("Own", (accelerate.Accelerator,), {})(cpu=True)  # a subclass is one, too
+    kind = type("Own", (accelerate.Accelerator,), {}) if subclass else accelerate.Accelerator
+    accelerator = kind(cpu=True)
 
     def warnings(loader: ImageLoader) -> int:
         caplog.clear()

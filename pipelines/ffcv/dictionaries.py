@@ -7,12 +7,15 @@ import takes under a second. It has to be said before FFCV is imported.
 
 from __future__ import annotations
 
+from functools import cache
+
 from numba.core.dispatcher import Dispatcher
 from numba.typed import typeddict
 
 from mixops.runtime.jit import kept
 
 
+@cache  # once: each name that is taken from the package asks for it
 def keep_dictionaries() -> None:
     """Have numba keep the compiled functions of its typed dictionaries where our kernels are kept."""
     with kept("numba") as can:
